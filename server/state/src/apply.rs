@@ -1,0 +1,108 @@
+//! One command applied to the tables.
+
+use std::sync::Arc;
+
+use crate::catalog::{deregister::deregister, register::register};
+use crate::change::Change;
+use crate::command::{Command, Operation};
+use crate::id::LogIndex;
+use crate::kv_write;
+use crate::outcome::Outcome;
+use crate::row::RowKey;
+use crate::tables::Tables;
+use crate::tombstone::{REAP_PER_COMMAND, TOMBSTONE_TTL_MS, Tombstone};
+use crate::txn;
+
+/// What a command did besides its outcome.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Rows before and after, for those who watch.
+    pub changes: Vec<Change>,
+    /// Rows that must be written at rest; the same row may appear more than once.
+    pub rows: Vec<RowKey>,
+}
+
+/// Applies `command` at `index`, which must be greater than every index applied before.
+///
+/// A refused command changes nothing but the applied index and the clock. The work is bounded by
+/// the command's size and the rows it touches, plus at most [`REAP_PER_COMMAND`] expired
+/// tombstones.
+pub fn apply(tables: &mut Tables, index: LogIndex, command: &Command, effects: &mut Effects) -> Outcome {
+    debug_assert!(index > tables.meta.applied, "a command is applied once, in the order of the log");
+    tables.meta.applied = index;
+    tables.meta.clock = tables.meta.clock.max(command.at);
+    let outcome = match &command.operation {
+        Operation::Kv(write) => kv_write::write(tables, index, write, effects),
+        Operation::Txn(ops) => txn::run(tables, index, ops, effects),
+        Operation::Register(registration) => register(tables, index, registration, effects),
+        Operation::Deregister(request) => deregister(tables, index, request, effects),
+        Operation::Begin { incarnation } => {
+            if tables.meta.incarnation == 0 {
+                tables.meta.incarnation = *incarnation;
+            }
+            Ok(Outcome::DONE)
+        }
+        Operation::Noop => Ok(Outcome::DONE),
+    };
+    tables.reap(effects);
+    outcome.unwrap_or_else(Outcome::Refused)
+}
+
+impl Tables {
+    /// Takes note that an entry of the log without a command (a membership change) was applied.
+    pub fn advance(&mut self, index: LogIndex) {
+        self.meta.applied = index;
+    }
+
+    /// Remembers a deletion.
+    pub(crate) fn bury(&mut self, key: Arc<[u8]>, prefix: bool, tombstone: Tombstone) {
+        let table = if prefix { &mut self.deleted_prefixes } else { &mut self.deleted_keys };
+        if let Some(old) = table.insert(key.clone(), tombstone) {
+            self.expiry.remove(&(old.index, key.clone(), prefix));
+        }
+        self.expiry.insert((tombstone.index, key, prefix));
+    }
+
+    /// Forgets that a key was deleted, because it exists again.
+    pub(crate) fn unbury(&mut self, key: &[u8], effects: &mut Effects) {
+        if self.deleted_keys.is_empty() {
+            return;
+        }
+        if let Some((key, old)) = self.deleted_keys.remove_with_key(key) {
+            self.expiry.remove(&(old.index, key.clone(), false));
+            effects.rows.push(RowKey::Tombstone { key, prefix: false });
+        }
+    }
+
+    /// Forgets a few deletions that are older than [`TOMBSTONE_TTL_MS`].
+    fn reap(&mut self, effects: &mut Effects) {
+        let deadline = self.meta.clock.minus(TOMBSTONE_TTL_MS);
+        for _ in 0..REAP_PER_COMMAND {
+            let Some((index, key, prefix)) = self.expiry.get_min().cloned() else { break };
+            let table = if prefix { &mut self.deleted_prefixes } else { &mut self.deleted_keys };
+            if table.get(&key).is_some_and(|tombstone| tombstone.at > deadline) {
+                break;
+            }
+            table.remove(&key);
+            self.expiry.remove_min();
+            self.meta.reaped = self.meta.reaped.max(index);
+            effects.rows.push(RowKey::Tombstone { key, prefix });
+        }
+        self.reap_extinct(deadline, effects);
+    }
+
+    /// Forgets services that have been gone for long. There are few of them, so that the one with
+    /// the smallest index is found by looking at all, and only when one has just been added.
+    fn reap_extinct(&mut self, deadline: crate::id::Millis, effects: &mut Effects) {
+        let added = effects.rows.iter().any(|row| matches!(row, RowKey::ServiceIndex(_)));
+        if !added || self.extinct.is_empty() {
+            return;
+        }
+        let old: Vec<_> = self.extinct.iter().filter(|(_, t)| t.at <= deadline).map(|(name, _)| name.clone()).collect();
+        for name in old {
+            let reaped = self.extinct.remove(&name).map_or(LogIndex::ZERO, |tombstone| tombstone.index);
+            self.meta.extinct_reaped = self.meta.extinct_reaped.max(reaped);
+            effects.rows.push(RowKey::ServiceIndex(name));
+        }
+    }
+}

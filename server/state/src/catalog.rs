@@ -1,0 +1,7 @@
+//! Nodes, services and checks: their rows, and what a registration does to them.
+
+pub mod check;
+pub mod deregister;
+pub mod node;
+pub mod register;
+pub mod service;

@@ -1,0 +1,133 @@
+//! Writes to the key/value store.
+
+use std::sync::Arc;
+
+use crate::apply::Effects;
+use crate::change::Change;
+use crate::command::{Compare, KvWrite, LockAction};
+use crate::id::{LogIndex, SessionId, Str};
+use crate::kv::{KvEntry, KvHeader};
+use crate::outcome::{Outcome, Refusal};
+use crate::row::RowKey;
+use crate::tables::Tables;
+use crate::tombstone::Tombstone;
+
+/// Applies one write, or says why not.
+pub(crate) fn write(tables: &mut Tables, index: LogIndex, write: &KvWrite, effects: &mut Effects) -> Result<Outcome, Refusal> {
+    match write {
+        KvWrite::Set { key, value, flags, compare, lock } => {
+            let entry = set(tables, index, Set { key, value, flags: *flags, compare: *compare, lock: *lock }, effects)?;
+            Ok(Outcome::Done { entry: Some(entry), removed: 0 })
+        }
+        KvWrite::Delete { key, compare } => {
+            let removed = delete(tables, index, key, *compare, effects)?;
+            Ok(Outcome::Done { entry: None, removed: removed as u64 })
+        }
+        KvWrite::DeletePrefix { prefix } => Ok(Outcome::Done { entry: None, removed: delete_prefix(tables, index, prefix, effects) }),
+    }
+}
+
+/// The arguments of [`set`].
+pub(crate) struct Set<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) flags: u64,
+    pub(crate) compare: Compare,
+    pub(crate) lock: LockAction,
+}
+
+/// Creates or overwrites a key. Writing what already stands there changes nothing: not the modify
+/// index, and nobody is woken.
+pub(crate) fn set(tables: &mut Tables, index: LogIndex, request: Set<'_>, effects: &mut Effects) -> Result<KvEntry, Refusal> {
+    let current = tables.kv.get(request.key);
+    check(request.key, current, request.compare)?;
+    let old = current.map(KvEntry::header);
+    let session = lock_holder(request.key, old.and_then(|old| old.session), request.lock)?;
+    if let (Some(current), Some(old)) = (current, old)
+        && old.flags == request.flags
+        && old.session == session
+        && current.value() == request.value
+    {
+        return Ok(current.clone());
+    }
+    let granted = session.is_some() && session != old.and_then(|old| old.session);
+    let header = KvHeader {
+        flags: request.flags,
+        create_index: old.map_or(index, |old| old.create_index),
+        modify_index: index,
+        lock_index: old.map_or(0, |old| old.lock_index) + granted as u64,
+        session,
+    };
+    let entry = KvEntry::new(request.key, request.value, header);
+    tables.unbury(request.key, effects);
+    tables.kv.insert(entry.clone());
+    tables.meta.kv_index = index;
+    effects.rows.push(RowKey::Kv(entry.clone()));
+    effects.changes.push(Change::KvPut { entry: entry.clone() });
+    Ok(entry)
+}
+
+/// Deletes a key and says whether it was there. A missing key satisfies every condition.
+pub(crate) fn delete(tables: &mut Tables, index: LogIndex, key: &[u8], compare: Compare, effects: &mut Effects) -> Result<bool, Refusal> {
+    let Some(current) = tables.kv.get(key) else { return Ok(false) };
+    check(key, Some(current), compare)?;
+    let entry = current.clone();
+    tables.kv.remove(key);
+    let at = tables.meta.clock;
+    let key: Arc<[u8]> = key.into();
+    tables.bury(key.clone(), false, Tombstone { index, at });
+    tables.meta.kv_index = index;
+    effects.rows.push(RowKey::Tombstone { key, prefix: false });
+    removed(entry, effects);
+    Ok(true)
+}
+
+/// Deletes everything under `prefix` and says how much that was. One tombstone stands for all.
+pub(crate) fn delete_prefix(tables: &mut Tables, index: LogIndex, prefix: &[u8], effects: &mut Effects) -> u64 {
+    let entries: Vec<KvEntry> = tables.kv_range(prefix).cloned().collect();
+    if entries.is_empty() {
+        return 0;
+    }
+    let count = entries.len() as u64;
+    for entry in entries {
+        tables.kv.remove(entry.key());
+        removed(entry, effects);
+    }
+    let at = tables.meta.clock;
+    let prefix: Arc<[u8]> = prefix.into();
+    tables.bury(prefix.clone(), true, Tombstone { index, at });
+    tables.meta.kv_index = index;
+    effects.rows.push(RowKey::Tombstone { key: prefix, prefix: true });
+    count
+}
+
+/// Whether `compare` holds for what stands at `key`.
+pub(crate) fn check(key: &[u8], current: Option<&KvEntry>, compare: Compare) -> Result<(), Refusal> {
+    let found = current.map_or(LogIndex::ZERO, KvEntry::modify_index);
+    let expected = match compare {
+        Compare::Any => return Ok(()),
+        Compare::Absent => LogIndex::ZERO,
+        Compare::ModifyIndex(expected) => expected,
+    };
+    if found == expected { Ok(()) } else { Err(Refusal::CompareFailed { subject: text(key), expected, found }) }
+}
+
+/// A key as text for messages.
+pub(crate) fn text(key: &[u8]) -> Str {
+    String::from_utf8_lossy(key).into()
+}
+
+fn removed(entry: KvEntry, effects: &mut Effects) {
+    effects.rows.push(RowKey::Kv(entry.clone()));
+    effects.changes.push(Change::KvDelete { entry });
+}
+
+/// Who holds the lock after `action`. Sessions are not kept yet, so nobody can take one.
+fn lock_holder(key: &[u8], holder: Option<SessionId>, action: LockAction) -> Result<Option<SessionId>, Refusal> {
+    match action {
+        LockAction::Keep => Ok(holder),
+        LockAction::Acquire(session) => Err(Refusal::UnknownSession { session }),
+        LockAction::Release(session) if holder == Some(session) => Ok(None),
+        LockAction::Release(session) => Err(Refusal::LockNotHeld { key: text(key), session }),
+    }
+}

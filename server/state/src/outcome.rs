@@ -1,0 +1,114 @@
+//! What a command answers. A refusal is an outcome, not an error: every replica agrees on it.
+
+use crate::id::{LogIndex, SessionId, Str};
+use crate::kv::KvEntry;
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It was done, or there was nothing to do. `entry` is the key as a write left it.
+    Done {
+        /// Set by writes of one key.
+        entry: Option<KvEntry>,
+        /// How many rows it removed, for deletions.
+        removed: u64,
+    },
+    /// A transaction was done: one result a reading or writing step, in order.
+    Txn(Vec<TxnResult>),
+    /// Nothing was changed, and why.
+    Refused(Refusal),
+}
+
+impl Outcome {
+    /// Done, with nothing to show.
+    pub const DONE: Outcome = Outcome::Done { entry: None, removed: 0 };
+}
+
+/// One row that a transaction answers with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TxnResult {
+    /// The entry; its value is shown only where `with_value` is set.
+    pub entry: KvEntry,
+    /// Whether the step was a read that shows values.
+    pub with_value: bool,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// A compare did not hold.
+    #[error("the precondition on `{subject}` does not hold: expected modify index {expected}, found {found}")]
+    CompareFailed {
+        /// What was compared.
+        subject: Str,
+        /// 0 stands for "absent".
+        expected: LogIndex,
+        /// 0 stands for "absent".
+        found: LogIndex,
+    },
+    /// The lock is held by another session.
+    #[error("the lock on `{key}` is held by session `{holder}`")]
+    LockHeld {
+        /// The key.
+        key: Str,
+        /// Who holds it.
+        holder: SessionId,
+    },
+    /// The lock is not held by the session that wants to release it.
+    #[error("the lock on `{key}` is not held by session `{session}`")]
+    LockNotHeld {
+        /// The key.
+        key: Str,
+        /// Who asked.
+        session: SessionId,
+    },
+    /// The session does not exist, or exists no more.
+    #[error("session `{session}` does not exist")]
+    UnknownSession {
+        /// Who asked.
+        session: SessionId,
+    },
+    /// A check or deregistration names a node that is not registered.
+    #[error("node `{node}` is not registered")]
+    UnknownNode {
+        /// The name.
+        node: Str,
+    },
+    /// A check names an instance that is not registered on its node.
+    #[error("service `{service_id}` is not registered on node `{node}`")]
+    UnknownService {
+        /// The node.
+        node: Str,
+        /// The instance.
+        service_id: Str,
+    },
+    /// A node id belongs to another, living node; or a name to another id.
+    #[error(
+        "node name `{name}` is reserved by the node with id `{holder_id}` at {holder_address}, which is alive; id `{id}` cannot take it"
+    )]
+    NodeConflict {
+        /// The name asked for.
+        name: Str,
+        /// The id asked for.
+        id: Str,
+        /// Who has it.
+        holder_id: Str,
+        /// Where that one is.
+        holder_address: Str,
+    },
+    /// A transaction failed; nothing of it was done.
+    #[error("{} of the transaction's operations failed; nothing was changed", failures.len())]
+    Txn {
+        /// Which steps failed, and why.
+        failures: Vec<TxnFailure>,
+    },
+}
+
+/// Why one step of a transaction failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxnFailure {
+    /// Position of the step, from 0.
+    pub op_index: usize,
+    /// What went wrong.
+    pub what: String,
+}

@@ -1,0 +1,94 @@
+//! Rows as they are kept at rest: what a command touched, and what stands there now.
+
+use std::sync::Arc;
+
+use crate::catalog::check::Check;
+use crate::catalog::node::Node;
+use crate::catalog::service::Service;
+use crate::id::{LogIndex, Millis, Str};
+use crate::kv::KvEntry;
+use crate::tombstone::Tombstone;
+
+/// Names one row. Touched rows are collected by key and read from a later snapshot, so that many
+/// writes of one row between two flushes cost one write at rest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    /// A key/value entry, named by any version of it.
+    Kv(KvEntry),
+    /// A deleted key, or a deleted prefix.
+    Tombstone {
+        /// The key or prefix.
+        key: Arc<[u8]>,
+        /// Whether everything under it was deleted.
+        prefix: bool,
+    },
+    /// A node, by the compared form of its name.
+    Node(Str),
+    /// An instance, by node (compared form) and id.
+    Service(Str, Str),
+    /// A check, by node (compared form) and id.
+    Check(Str, Str),
+    /// The index of a service by name; it outlives the last instance for a while.
+    ServiceIndex(Str),
+    /// The table-wide numbers. There is one such row.
+    Meta,
+}
+
+/// A row with its content.
+#[derive(Clone, Debug)]
+pub enum Row {
+    /// A key/value entry.
+    Kv(KvEntry),
+    /// A deletion.
+    Tombstone {
+        /// The key or prefix.
+        key: Arc<[u8]>,
+        /// Whether everything under it was deleted.
+        prefix: bool,
+        /// When.
+        tombstone: Tombstone,
+    },
+    /// A node, with the index of everything on it.
+    Node(Arc<Node>, LogIndex),
+    /// An instance.
+    Service(Arc<Service>),
+    /// A check.
+    Check(Arc<Check>),
+    /// A service's index. `gone` is set when the service has no instance left.
+    ServiceIndex {
+        /// The service.
+        name: Str,
+        /// Its index.
+        index: LogIndex,
+        /// When the last instance went.
+        gone: Option<Millis>,
+    },
+    /// The table-wide numbers.
+    Meta(MetaRow),
+}
+
+/// Table-wide numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetaRow {
+    /// The last command applied.
+    pub applied: LogIndex,
+    /// The latest time that a command carried.
+    pub clock: Millis,
+    /// The last command that changed the key/value store.
+    pub kv_index: LogIndex,
+    /// The last command that changed the list of nodes.
+    pub nodes_index: LogIndex,
+    /// The last command that changed the list of services.
+    pub services_index: LogIndex,
+    /// The last command that changed a check.
+    pub checks_index: LogIndex,
+    /// The largest index of a tombstone that was reaped: what was deleted up to here may be
+    /// forgotten.
+    pub reaped: LogIndex,
+    /// The same for services that lost their last instance.
+    pub extinct_reaped: LogIndex,
+    /// The incarnation of the cluster's state: drawn once when the cluster begins, drawn anew when
+    /// it is restored from a backup. A watch position of another incarnation means nothing here.
+    /// 0 before the first leader has begun.
+    pub incarnation: u64,
+}

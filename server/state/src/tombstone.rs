@@ -1,0 +1,20 @@
+//! Deletions that keep their index for a while, so that a reader who last looked before the
+//! deletion is told that something happened although nothing is left to see.
+
+use crate::id::{LogIndex, Millis};
+
+/// How long a deletion is remembered, in milliseconds.
+pub const TOMBSTONE_TTL_MS: u64 = 15 * 60 * 1000;
+
+/// How many expired tombstones one command may reap: a bound on the work of a single apply that
+/// still reaps faster than one tombstone per command can be made.
+pub const REAP_PER_COMMAND: usize = 4;
+
+/// A deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The index of the command that deleted.
+    pub index: LogIndex,
+    /// When, by that command's clock.
+    pub at: Millis,
+}
