@@ -1,0 +1,89 @@
+//! Why the store could not do what it was asked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failure of the storage layer.
+///
+/// Each message says what failed, why, and what an operator can do. The cause sits in `source`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation. Whether the bytes of that operation reached the disk is unknown.
+    #[error("cannot {op} `{}`", path.display())]
+    Io {
+        /// The operation in words, such as `open` or `flush`.
+        op: &'static str,
+        /// The file or directory it was for.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// The file system or the quota has no room left. Nothing acknowledged is lost.
+    #[error("cannot {op} `{}`: the disk or its quota is full; free some space there and start again", path.display())]
+    Full {
+        /// The operation in words.
+        op: &'static str,
+        /// The file or directory that could not grow.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// Bytes that were acknowledged as durable read back wrong. Nothing was changed.
+    #[error(
+        "`{}` is damaged at byte {offset}: {reason}; restore this data directory from a snapshot or a backup, \
+         or remove this server from the cluster and let it join again with an empty directory",
+        file.display()
+    )]
+    Corrupt {
+        /// The damaged file, or the one that is missing.
+        file: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What was expected and what was found.
+        reason: String,
+    },
+
+    /// The file was written by a later release. Nothing was changed.
+    #[error(
+        "`{}` has format version {found}, but this binary knows versions up to {supported}; \
+         start the release that wrote it, or a later one",
+        file.display()
+    )]
+    TooNew {
+        /// The file that is too new.
+        file: PathBuf,
+        /// The version it carries.
+        found: u32,
+        /// The highest version this binary can read.
+        supported: u32,
+    },
+
+    /// The caller broke a rule of the interface, such as appending with a hole. Nothing was written.
+    #[error("refused to write: {0}")]
+    Misuse(String),
+
+    /// The log was closed before the write was submitted. Nothing was written.
+    #[error("the log is closed")]
+    Closed,
+}
+
+impl Error {
+    /// Wraps what the operating system said about `op` on `path`.
+    pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { op, path, source },
+            _ => Self::Io { op, path, source },
+        }
+    }
+
+    /// Reports damage found in `file`.
+    pub(crate) fn corrupt(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.to_owned(), offset, reason: reason.into() }
+    }
+}
