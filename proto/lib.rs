@@ -31,3 +31,24 @@ pub const ERROR_DOMAIN: &str = "lictor.dev";
 
 /// The public API as an encoded `google.protobuf.FileDescriptorSet`, with imports and comments.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contract.binpb"));
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn reflection_describes_the_public_api_with_its_comments_and_nothing_else() {
+        let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let file = |name: &str| set.file.iter().find(|file| file.name() == name);
+
+        let kv = file("lictor/v1/kv.proto").expect("the key-value service is public");
+        assert_eq!(kv.service[0].name(), "KvService");
+        let locations = &kv.source_code_info.as_ref().expect("comments are kept").location;
+        assert!(locations.iter().any(|at| at.leading_comments().contains("Reads one key.")));
+        assert!(file("google/protobuf/duration.proto").is_some(), "imports are included");
+        assert!(set.file.iter().all(|file| { file.package() == "lictor.v1" || file.package() == "google.protobuf" }));
+    }
+}
