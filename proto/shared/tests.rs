@@ -41,7 +41,7 @@ fn head(watch_id: u64) -> WatchResponse {
 fn event() -> Event {
     let entry = Entry { key: Bytes::from_static(b"a/key"), value: Bytes::from_static(VALUE), modify_index: 42, ..Entry::default() };
     let change = Change { change: Some(change::Change::KvPut(entry)) };
-    Event::Changes(Changes { changes: vec![change] })
+    Event::Changes(Changes { changes: vec![change], continued: false })
 }
 
 fn body() -> Bytes {
