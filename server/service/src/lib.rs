@@ -1,1 +1,137 @@
-//! Placeholder.
+//! The one logic behind the three faces.
+//!
+//! gRPC, HTTP and DNS parse, call a method of [`Service`], and print. Validation, authorization,
+//! consistency, blocking and watching live here, once; whatever can be asked on two faces gets the
+//! same answer.
+
+pub mod agent;
+pub mod answer;
+pub mod catalog;
+pub mod error;
+pub mod health;
+pub mod kv;
+pub mod limits;
+pub mod read;
+pub mod status;
+pub mod txn;
+pub mod watch;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use consensus::Consensus;
+use state::Str;
+
+pub use answer::{Answer, Blocking, Meta, ReadOptions};
+pub use consensus::Consistency;
+pub use error::{Error, Kind, Reason};
+pub use limits::Limits;
+
+/// Who asks, and from where. It travels with every request.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// The secret presented, if any.
+    pub token: Option<Arc<str>>,
+    /// The address of the asking program.
+    pub source: Option<IpAddr>,
+}
+
+/// What is asked for, for authorization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right<'a> {
+    /// Read a key.
+    KeyRead(&'a [u8]),
+    /// Write a key, or everything under a prefix.
+    KeyWrite(&'a [u8]),
+    /// Read a node.
+    NodeRead(&'a str),
+    /// Write a node.
+    NodeWrite(&'a str),
+    /// Read a service.
+    ServiceRead(&'a str),
+    /// Write a service.
+    ServiceWrite(&'a str),
+    /// Look at this agent.
+    AgentRead,
+    /// Change this agent.
+    AgentWrite,
+    /// Look at the cluster's workings.
+    OperatorRead,
+}
+
+/// Who this server is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The node's name.
+    pub node_name: Str,
+    /// The node's UUID.
+    pub node_id: Str,
+    /// The datacenter, lower case.
+    pub datacenter: Str,
+    /// The address that others reach this node at.
+    pub address: Str,
+    /// The port of the servers' own protocol.
+    pub server_port: u16,
+    /// The product's version.
+    pub version: &'static str,
+}
+
+/// The service layer. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    identity: Identity,
+    limits: Limits,
+    consensus: Consensus,
+    hub: Arc<watch::Hub>,
+    agent: agent::Agent,
+}
+
+impl Service {
+    /// Puts the layer together.
+    pub fn new(identity: Identity, limits: Limits, consensus: Consensus, hub: Arc<watch::Hub>, agent: agent::Agent) -> Self {
+        Service { inner: Arc::new(Inner { identity, limits, consensus, hub, agent }) }
+    }
+
+    /// Who this server is.
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// The bounds that requests are held to.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Services and checks of this machine.
+    pub fn agent(&self) -> &agent::Agent {
+        &self.inner.agent
+    }
+
+    pub(crate) fn consensus(&self) -> &Consensus {
+        &self.inner.consensus
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<watch::Hub> {
+        &self.inner.hub
+    }
+
+    /// The one place where a request is allowed or refused. Access control is not configured, so
+    /// that everything is allowed.
+    pub(crate) fn authorize(&self, _caller: &Caller, _right: Right<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Refuses a request for a datacenter that this server does not know.
+    pub(crate) fn check_datacenter(&self, datacenter: Option<&str>) -> Result<(), Error> {
+        match datacenter {
+            Some(name) if !name.is_empty() && !name.eq_ignore_ascii_case(&self.inner.identity.datacenter) => {
+                Err(Error::unknown_datacenter(name, &self.inner.identity.datacenter))
+            }
+            _ => Ok(()),
+        }
+    }
+}

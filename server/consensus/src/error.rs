@@ -1,0 +1,29 @@
+//! Why a proposal or a read failed, by what the caller can do about it.
+
+use std::sync::Arc;
+
+/// Nothing was changed unless the variant says otherwise.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// No leader is known, or it has lost its quorum. Retry later.
+    #[error("no leader is elected; retry in a moment, and look at the servers' logs if it persists")]
+    NoLeader,
+    /// The state has not caught up with what was acknowledged before. Retry in a moment.
+    #[error("this server has not caught up yet: applied {applied} of {target}; retry in a moment or ask another server")]
+    NotReady {
+        /// The last command applied.
+        applied: u64,
+        /// The last command known to be committed.
+        target: u64,
+    },
+    /// The answer did not come in time. **A proposal may or may not be applied.**
+    #[error("no answer from the quorum within {0:?}; a write may or may not have been applied: read before writing again")]
+    Timeout(std::time::Duration),
+    /// Too many proposals are under way. Nothing was proposed.
+    #[error("too many writes are in flight ({0}); retry with a pause")]
+    Overloaded(usize),
+    /// The log or the state can't be written any more. The process must end. **A proposal may or
+    /// may not be applied.**
+    #[error("storage failed, this server stops: {0}")]
+    Fatal(Arc<str>),
+}

@@ -1,0 +1,4 @@
+//! Services and checks of this machine.
+
+/// placeholder
+pub struct Agent;
