@@ -7,15 +7,18 @@
 //! The tables are persistent maps, so a [`Tables`] clone is an O(1) snapshot that may live across
 //! an await, feed a stream or be written to disk while later commands are applied to another copy.
 
+pub mod anti_entropy;
 pub mod apply;
 pub mod builder;
 pub mod catalog;
 pub mod change;
 pub mod command;
+pub mod deadlines;
 pub mod id;
 pub mod kv;
 mod kv_write;
 pub mod outcome;
+pub mod probe;
 pub mod row;
 pub mod tables;
 pub mod tombstone;

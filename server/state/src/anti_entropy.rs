@@ -1,0 +1,1 @@
+//! Anti-entropy: what must be written so that the catalog shows what a node's own agent says.
