@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::encode::Malformed;
+
 /// A failure of the storage layer.
 ///
 /// Each message says what failed, why, and what an operator can do. The cause sits in `source`.
@@ -46,6 +48,39 @@ pub enum Error {
         offset: u64,
         /// What was expected and what was found.
         reason: String,
+    },
+
+    /// What was committed to the state reads back wrong. Nothing was changed.
+    #[error(
+        "`{}` is damaged: {reason}; restore this data directory from a snapshot or a backup, \
+         or remove this server from the cluster and let it join again with an empty directory",
+        file.display()
+    )]
+    CorruptState {
+        /// The LMDB file.
+        file: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+        /// What was wrong with the row, if it was a row.
+        #[source]
+        source: Option<Malformed>,
+    },
+
+    /// The state has outgrown the address space reserved for it, although that was just doubled. Nothing was written.
+    #[error("the state in `{}` does not fit in its map of {map_bytes} bytes; start again with a larger map", file.display())]
+    MapFull {
+        /// The LMDB file.
+        file: PathBuf,
+        /// Address space reserved, in bytes.
+        map_bytes: usize,
+    },
+
+    /// An earlier write to the state failed, and since then it takes none: whether that write reached the disk is
+    /// unknown until the next start.
+    #[error("the state takes no further write, because an earlier one failed: {cause}")]
+    Failed {
+        /// The first failure.
+        cause: String,
     },
 
     /// The file was written by a later release. Nothing was changed.

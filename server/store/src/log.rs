@@ -45,6 +45,8 @@ use bytes::Bytes;
 pub use memory::MemoryLog;
 pub use writer::{Done, LogHandle, LogStats};
 
+pub(crate) use segment::sync_dir;
+
 use crate::Error;
 
 /// One entry of the Raft log. The payload is opaque here.

@@ -1,0 +1,280 @@
+//! Commands: the payloads of the Raft log.
+
+use bytes::Bytes;
+use prost::Message;
+use proto::storage::v1 as pb;
+use state::{
+    Check, CheckInput, Command, Compare, Deregistration, KvVerb, KvWrite, LockAction, LogIndex, Millis, Node, NodeInput, Operation,
+    Registration, Service, ServiceInput, TxnOp,
+};
+
+use crate::encode::{Malformed, catalog, check, from_option, from_session, to_option, to_session};
+
+/// Encodes a command for the log.
+pub fn encode(command: &Command) -> Bytes {
+    let message = pb::Command { at_ms: command.at.0, operation: Some(from_operation(&command.operation)) };
+    message.encode_to_vec().into()
+}
+
+/// Decodes a command from the log.
+///
+/// # Errors
+///
+/// [`Malformed`] when the bytes are not what [`encode`] makes. A command of a later release is
+/// [`Malformed::Unknown`]: this one must not go on without it, since the others would.
+pub fn decode(bytes: impl bytes::Buf) -> Result<Command, Malformed> {
+    let message = pb::Command::decode(bytes)?;
+    let operation = message.operation.ok_or(Malformed::Unknown("operation"))?;
+    Ok(Command { at: Millis(message.at_ms), operation: to_operation(operation)? })
+}
+
+fn from_operation(operation: &Operation) -> pb::command::Operation {
+    match operation {
+        Operation::Kv(write) => from_write(write),
+        Operation::Txn(ops) => pb::command::Operation::Txn(pb::Txn { ops: ops.iter().map(from_op).collect() }),
+        Operation::Register(registration) => pb::command::Operation::Register(from_registration(registration)),
+        Operation::Deregister(what) => pb::command::Operation::Deregister(pb::Deregistration {
+            node: what.node.to_string(),
+            service_id: from_option(&what.service_id),
+            check_id: from_option(&what.check_id),
+        }),
+        Operation::Begin { incarnation } => pb::command::Operation::Begin(pb::Begin { incarnation: *incarnation }),
+        Operation::Noop => pb::command::Operation::Noop(pb::Noop {}),
+    }
+}
+
+fn to_operation(operation: pb::command::Operation) -> Result<Operation, Malformed> {
+    Ok(match operation {
+        pb::command::Operation::KvSet(set) => Operation::Kv(to_set(set)?),
+        pb::command::Operation::KvDelete(delete) => {
+            Operation::Kv(KvWrite::Delete { key: delete.key[..].into(), compare: to_compare(delete.compare)? })
+        }
+        pb::command::Operation::KvDeletePrefix(delete) => Operation::Kv(KvWrite::DeletePrefix { prefix: delete.prefix[..].into() }),
+        pb::command::Operation::Txn(txn) => Operation::Txn(txn.ops.into_iter().map(to_op).collect::<Result<_, _>>()?),
+        pb::command::Operation::Register(registration) => Operation::Register(Box::new(to_registration(registration)?)),
+        pb::command::Operation::Deregister(what) => Operation::Deregister(Deregistration {
+            node: what.node.into(),
+            service_id: to_option(what.service_id),
+            check_id: to_option(what.check_id),
+        }),
+        pb::command::Operation::Begin(begin) => Operation::Begin { incarnation: begin.incarnation },
+        pb::command::Operation::Noop(pb::Noop {}) => Operation::Noop,
+    })
+}
+
+fn from_write(write: &KvWrite) -> pb::command::Operation {
+    match write {
+        KvWrite::Set { key, value, flags, compare, lock } => pb::command::Operation::KvSet(pb::KvSet {
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::copy_from_slice(value),
+            flags: *flags,
+            compare: from_compare(*compare),
+            lock: match lock {
+                LockAction::Keep => None,
+                LockAction::Acquire(session) => Some(pb::kv_set::Lock::Acquire(from_session(Some(*session)))),
+                LockAction::Release(session) => Some(pb::kv_set::Lock::Release(from_session(Some(*session)))),
+            },
+        }),
+        KvWrite::Delete { key, compare } => {
+            pb::command::Operation::KvDelete(pb::KvDelete { key: Bytes::copy_from_slice(key), compare: from_compare(*compare) })
+        }
+        KvWrite::DeletePrefix { prefix } => {
+            pb::command::Operation::KvDeletePrefix(pb::KvDeletePrefix { prefix: Bytes::copy_from_slice(prefix) })
+        }
+    }
+}
+
+fn to_set(set: pb::KvSet) -> Result<KvWrite, Malformed> {
+    let session = |bytes: Bytes| to_session(&bytes, "lock")?.ok_or(Malformed::Missing("lock"));
+    Ok(KvWrite::Set {
+        key: set.key[..].into(),
+        value: set.value[..].into(),
+        flags: set.flags,
+        compare: to_compare(set.compare)?,
+        lock: match set.lock {
+            None => LockAction::Keep,
+            Some(pb::kv_set::Lock::Acquire(bytes)) => LockAction::Acquire(session(bytes)?),
+            Some(pb::kv_set::Lock::Release(bytes)) => LockAction::Release(session(bytes)?),
+        },
+    })
+}
+
+fn from_compare(compare: Compare) -> Option<pb::Compare> {
+    let compare = match compare {
+        Compare::Any => return None,
+        Compare::Absent => pb::compare::Compare::Absent(true),
+        Compare::ModifyIndex(index) => pb::compare::Compare::ModifyIndex(index.0),
+    };
+    Some(pb::Compare { compare: Some(compare) })
+}
+
+fn to_compare(compare: Option<pb::Compare>) -> Result<Compare, Malformed> {
+    let Some(compare) = compare else { return Ok(Compare::Any) };
+    match compare.compare {
+        Some(pb::compare::Compare::Absent(true)) => Ok(Compare::Absent),
+        Some(pb::compare::Compare::ModifyIndex(index)) => Ok(Compare::ModifyIndex(LogIndex(index))),
+        Some(pb::compare::Compare::Absent(false)) | None => Err(Malformed::Unknown("compare")),
+    }
+}
+
+fn from_op(op: &TxnOp) -> pb::TxnOp {
+    let TxnOp::Kv { verb, key, value, flags, index, session } = op;
+    let kv = pb::TxnKv {
+        verb: from_verb(*verb).into(),
+        key: Bytes::copy_from_slice(key),
+        value: Bytes::copy_from_slice(value),
+        flags: *flags,
+        index: index.0,
+        session: from_session(*session),
+    };
+    pb::TxnOp { op: Some(pb::txn_op::Op::Kv(kv)) }
+}
+
+fn to_op(op: pb::TxnOp) -> Result<TxnOp, Malformed> {
+    let pb::txn_op::Op::Kv(kv) = op.op.ok_or(Malformed::Unknown("op"))?;
+    Ok(TxnOp::Kv {
+        verb: to_verb(kv.verb())?,
+        key: kv.key[..].into(),
+        value: kv.value[..].into(),
+        flags: kv.flags,
+        index: LogIndex(kv.index),
+        session: to_session(&kv.session, "session")?,
+    })
+}
+
+fn from_verb(verb: KvVerb) -> pb::KvVerb {
+    match verb {
+        KvVerb::Set => pb::KvVerb::Set,
+        KvVerb::Cas => pb::KvVerb::Cas,
+        KvVerb::Lock => pb::KvVerb::Lock,
+        KvVerb::Unlock => pb::KvVerb::Unlock,
+        KvVerb::Get => pb::KvVerb::Get,
+        KvVerb::GetOrEmpty => pb::KvVerb::GetOrEmpty,
+        KvVerb::GetTree => pb::KvVerb::GetTree,
+        KvVerb::CheckIndex => pb::KvVerb::CheckIndex,
+        KvVerb::CheckSession => pb::KvVerb::CheckSession,
+        KvVerb::CheckNotExists => pb::KvVerb::CheckNotExists,
+        KvVerb::Delete => pb::KvVerb::Delete,
+        KvVerb::DeleteTree => pb::KvVerb::DeleteTree,
+        KvVerb::DeleteCas => pb::KvVerb::DeleteCas,
+    }
+}
+
+fn to_verb(verb: pb::KvVerb) -> Result<KvVerb, Malformed> {
+    Ok(match verb {
+        pb::KvVerb::Unspecified => return Err(Malformed::Unknown("verb")),
+        pb::KvVerb::Set => KvVerb::Set,
+        pb::KvVerb::Cas => KvVerb::Cas,
+        pb::KvVerb::Lock => KvVerb::Lock,
+        pb::KvVerb::Unlock => KvVerb::Unlock,
+        pb::KvVerb::Get => KvVerb::Get,
+        pb::KvVerb::GetOrEmpty => KvVerb::GetOrEmpty,
+        pb::KvVerb::GetTree => KvVerb::GetTree,
+        pb::KvVerb::CheckIndex => KvVerb::CheckIndex,
+        pb::KvVerb::CheckSession => KvVerb::CheckSession,
+        pb::KvVerb::CheckNotExists => KvVerb::CheckNotExists,
+        pb::KvVerb::Delete => KvVerb::Delete,
+        pb::KvVerb::DeleteTree => KvVerb::DeleteTree,
+        pb::KvVerb::DeleteCas => KvVerb::DeleteCas,
+    })
+}
+
+fn from_registration(registration: &Registration) -> pb::Registration {
+    pb::Registration {
+        node: Some(from_node_input(&registration.node)),
+        skip_node_update: registration.skip_node_update,
+        service: registration.service.as_ref().map(from_service_input),
+        checks: registration.checks.iter().map(from_check_input).collect(),
+    }
+}
+
+fn to_registration(registration: pb::Registration) -> Result<Registration, Malformed> {
+    Ok(Registration {
+        node: to_node_input(registration.node.ok_or(Malformed::Missing("node"))?),
+        skip_node_update: registration.skip_node_update,
+        service: registration.service.map(to_service_input),
+        checks: registration.checks.into_iter().map(to_check_input).collect::<Result<_, _>>()?,
+    })
+}
+
+// An input is a row without what the state machine adds, and is written as such a row.
+
+fn from_node_input(input: &NodeInput) -> pb::Node {
+    let NodeInput { id, name, address, datacenter, tagged_addresses, meta } = input.clone();
+    let node = Node { id, name, address, datacenter, tagged_addresses, meta, ..Node::default() };
+    catalog::from_node(&node, LogIndex::ZERO)
+}
+
+fn to_node_input(node: pb::Node) -> NodeInput {
+    let (node, _) = catalog::to_node(node);
+    let Node { id, name, address, datacenter, tagged_addresses, meta, .. } = node;
+    NodeInput { id, name, address, datacenter, tagged_addresses, meta }
+}
+
+fn from_service_input(input: &ServiceInput) -> pb::Service {
+    let input = input.clone();
+    catalog::from_service(&Service {
+        id: input.id,
+        name: input.name,
+        tags: input.tags,
+        address: input.address,
+        port: input.port,
+        socket_path: input.socket_path,
+        meta: input.meta,
+        tagged_addresses: input.tagged_addresses,
+        weights: input.weights,
+        enable_tag_override: input.enable_tag_override,
+        kind: input.kind,
+        ..Service::default()
+    })
+}
+
+fn to_service_input(service: pb::Service) -> ServiceInput {
+    let service = catalog::to_service(service);
+    ServiceInput {
+        id: service.id,
+        name: service.name,
+        tags: service.tags,
+        address: service.address,
+        port: service.port,
+        socket_path: service.socket_path,
+        meta: service.meta,
+        tagged_addresses: service.tagged_addresses,
+        weights: service.weights,
+        enable_tag_override: service.enable_tag_override,
+        kind: service.kind,
+    }
+}
+
+fn from_check_input(input: &CheckInput) -> pb::Check {
+    let input = input.clone();
+    check::from_check(&Check {
+        id: input.id,
+        name: input.name,
+        status: input.status,
+        notes: input.notes,
+        output: input.output,
+        service_id: input.service_id,
+        kind: input.kind,
+        interval_ms: input.interval_ms,
+        timeout_ms: input.timeout_ms,
+        definition: input.definition,
+        ..Check::default()
+    })
+}
+
+fn to_check_input(message: pb::Check) -> Result<CheckInput, Malformed> {
+    let check = check::to_check(message)?;
+    Ok(CheckInput {
+        id: check.id,
+        name: check.name,
+        status: check.status,
+        notes: check.notes,
+        output: check.output,
+        service_id: check.service_id,
+        kind: check.kind,
+        interval_ms: check.interval_ms,
+        timeout_ms: check.timeout_ms,
+        definition: check.definition,
+    })
+}

@@ -1,0 +1,356 @@
+//! Random commands, rows and changes, with every field set now and then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use state::kv::KvHeader;
+use state::{
+    Change, ChangeBatch, Check, CheckDefinition, CheckInput, Command, Compare, Deregistration, Instance, KvEntry, KvVerb, KvWrite,
+    LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, Row, Service, ServiceAddress, ServiceInput,
+    ServiceSummary, SessionId, Status, Str, Tombstone, TxnOp, Weights,
+};
+
+fn text() -> impl Strategy<Value = Str> {
+    "[a-zA-Z0-9é/]{0,8}".prop_map(Str::from)
+}
+
+fn bytes() -> impl Strategy<Value = Box<[u8]>> {
+    vec(any::<u8>(), 0..40).prop_map(Vec::into_boxed_slice)
+}
+
+fn index() -> impl Strategy<Value = LogIndex> {
+    any::<u64>().prop_map(LogIndex)
+}
+
+fn session() -> impl Strategy<Value = SessionId> {
+    any::<[u8; 16]>().prop_map(SessionId)
+}
+
+fn pairs() -> impl Strategy<Value = BTreeMap<Str, Str>> {
+    btree_map(text(), text(), 0..3)
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    prop_oneof![Just(Status::Passing), Just(Status::Warning), Just(Status::Critical)]
+}
+
+fn addresses() -> impl Strategy<Value = BTreeMap<Str, ServiceAddress>> {
+    let address = (text(), any::<u32>()).prop_map(|(address, port)| ServiceAddress { address, port });
+    btree_map(text(), address, 0..3)
+}
+
+pub(super) fn command() -> impl Strategy<Value = Command> {
+    (any::<u64>(), operation()).prop_map(|(at, operation)| Command { at: Millis(at), operation })
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let deregistration =
+        (text(), of(text()), of(text())).prop_map(|(node, service_id, check_id)| Deregistration { node, service_id, check_id });
+    prop_oneof![
+        write().prop_map(Operation::Kv),
+        vec(op(), 0..4).prop_map(Operation::Txn),
+        registration().prop_map(|registration| Operation::Register(Box::new(registration))),
+        deregistration.prop_map(Operation::Deregister),
+        any::<u64>().prop_map(|incarnation| Operation::Begin { incarnation }),
+        Just(Operation::Noop),
+    ]
+}
+
+fn write() -> impl Strategy<Value = KvWrite> {
+    let compare = || prop_oneof![Just(Compare::Any), Just(Compare::Absent), index().prop_map(Compare::ModifyIndex)];
+    let lock = prop_oneof![Just(LockAction::Keep), session().prop_map(LockAction::Acquire), session().prop_map(LockAction::Release)];
+    prop_oneof![
+        (bytes(), bytes(), any::<u64>(), compare(), lock).prop_map(|(key, value, flags, compare, lock)| KvWrite::Set {
+            key,
+            value,
+            flags,
+            compare,
+            lock
+        }),
+        (bytes(), compare()).prop_map(|(key, compare)| KvWrite::Delete { key, compare }),
+        bytes().prop_map(|prefix| KvWrite::DeletePrefix { prefix }),
+    ]
+}
+
+fn op() -> impl Strategy<Value = TxnOp> {
+    use KvVerb::*;
+    let verb = prop::sample::select(vec![
+        Set,
+        Cas,
+        Lock,
+        Unlock,
+        Get,
+        GetOrEmpty,
+        GetTree,
+        CheckIndex,
+        CheckSession,
+        CheckNotExists,
+        Delete,
+        DeleteTree,
+        DeleteCas,
+    ]);
+    (verb, bytes(), bytes(), any::<u64>(), index(), of(session())).prop_map(|(verb, key, value, flags, index, session)| TxnOp::Kv {
+        verb,
+        key,
+        value,
+        flags,
+        index,
+        session,
+    })
+}
+
+fn registration() -> impl Strategy<Value = Registration> {
+    (node(), any::<bool>(), of(service()), vec(check(), 0..3)).prop_map(|(node, skip_node_update, service, checks)| Registration {
+        node: NodeInput {
+            id: node.id,
+            name: node.name,
+            address: node.address,
+            datacenter: node.datacenter,
+            tagged_addresses: node.tagged_addresses,
+            meta: node.meta,
+        },
+        skip_node_update,
+        service: service.map(|service| ServiceInput {
+            id: service.id,
+            name: service.name,
+            tags: service.tags,
+            address: service.address,
+            port: service.port,
+            socket_path: service.socket_path,
+            meta: service.meta,
+            tagged_addresses: service.tagged_addresses,
+            weights: service.weights,
+            enable_tag_override: service.enable_tag_override,
+            kind: service.kind,
+        }),
+        checks: checks.into_iter().map(check_input).collect(),
+    })
+}
+
+fn check_input(check: Check) -> CheckInput {
+    CheckInput {
+        id: check.id,
+        name: check.name,
+        status: check.status,
+        notes: check.notes,
+        output: check.output,
+        service_id: check.service_id,
+        kind: check.kind,
+        interval_ms: check.interval_ms,
+        timeout_ms: check.timeout_ms,
+        definition: check.definition,
+    }
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    (text(), text(), text(), text(), pairs(), pairs(), index(), index()).prop_map(
+        |(id, name, address, datacenter, tagged_addresses, meta, create_index, modify_index)| Node {
+            id,
+            name,
+            address,
+            datacenter,
+            tagged_addresses,
+            meta,
+            create_index,
+            modify_index,
+        },
+    )
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let first = (text(), text(), text(), vec(text(), 0..3), text(), any::<u32>(), text());
+    let second = (pairs(), addresses(), any::<[u32; 2]>(), any::<bool>(), text(), index(), index());
+    (first, second).prop_map(|((node, id, name, tags, address, port, socket_path), rest)| {
+        let (meta, tagged_addresses, [passing, warning], enable_tag_override, kind, create_index, modify_index) = rest;
+        Service {
+            node,
+            id,
+            name,
+            tags,
+            address,
+            port,
+            socket_path,
+            meta,
+            tagged_addresses,
+            weights: Weights { passing, warning },
+            enable_tag_override,
+            kind,
+            create_index,
+            modify_index,
+        }
+    })
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    let first = (text(), text(), text(), status(), text(), text(), text(), text());
+    let second = (vec(text(), 0..3), text(), of(any::<u64>()), of(any::<u64>()), definition(), index(), index());
+    (first, second).prop_map(|((node, id, name, status, notes, output, service_id, service_name), rest)| {
+        let (service_tags, kind, interval_ms, timeout_ms, definition, create_index, modify_index) = rest;
+        Check {
+            node,
+            id,
+            name,
+            status,
+            notes,
+            output,
+            service_id,
+            service_name,
+            service_tags,
+            kind,
+            interval_ms,
+            timeout_ms,
+            definition,
+            create_index,
+            modify_index,
+        }
+    })
+}
+
+fn definition() -> impl Strategy<Value = CheckDefinition> {
+    let headers = btree_map(text(), vec(text(), 0..3), 0..2);
+    let flags = any::<[bool; 5]>();
+    let texts = prop::array::uniform14(of(text()));
+    let numbers = (prop::array::uniform4(of(any::<u64>())), of(any::<u32>()), any::<[u32; 3]>());
+    let set = (headers, flags, vec(text(), 0..3), texts, numbers).prop_map(|(headers, flags, script_args, texts, numbers)| {
+        let [disable_redirects, tls_skip_verify, tcp_use_tls, grpc_use_tls, h2ping_use_tls] = flags;
+        let [
+            http,
+            method,
+            body,
+            tls_server_name,
+            tcp,
+            udp,
+            grpc,
+            h2ping,
+            docker_container_id,
+            shell,
+            alias_node,
+            alias_service,
+            os_service,
+            session_name,
+        ] = texts;
+        let ([ttl_ms, interval_ms, timeout_ms, deregister_critical_after_ms], output_max_bytes, counts) = numbers;
+        let [success_before_passing, failures_before_warning, failures_before_critical] = counts;
+        CheckDefinition {
+            http,
+            method,
+            headers,
+            body,
+            disable_redirects,
+            tls_server_name,
+            tls_skip_verify,
+            tcp,
+            tcp_use_tls,
+            udp,
+            grpc,
+            grpc_use_tls,
+            h2ping,
+            h2ping_use_tls,
+            script_args,
+            docker_container_id,
+            shell,
+            alias_node,
+            alias_service,
+            os_service,
+            session_name,
+            ttl_ms,
+            interval_ms,
+            timeout_ms,
+            deregister_critical_after_ms,
+            output_max_bytes,
+            success_before_passing,
+            failures_before_warning,
+            failures_before_critical,
+        }
+    });
+    prop_oneof![Just(CheckDefinition::default()), set]
+}
+
+fn entry() -> impl Strategy<Value = KvEntry> {
+    (bytes(), bytes(), any::<u64>(), index(), index(), any::<u64>(), of(session())).prop_map(
+        |(key, value, flags, create_index, modify_index, lock_index, session)| {
+            KvEntry::new(&key, &value, KvHeader { flags, create_index, modify_index, lock_index, session })
+        },
+    )
+}
+
+fn tombstone() -> impl Strategy<Value = Tombstone> {
+    (index(), any::<u64>()).prop_map(|(index, at)| Tombstone { index, at: Millis(at) })
+}
+
+fn tables() -> impl Strategy<Value = MetaRow> {
+    any::<[u64; 9]>().prop_map(|n| MetaRow {
+        applied: LogIndex(n[0]),
+        clock: Millis(n[1]),
+        kv_index: LogIndex(n[2]),
+        nodes_index: LogIndex(n[3]),
+        services_index: LogIndex(n[4]),
+        checks_index: LogIndex(n[5]),
+        reaped: LogIndex(n[6]),
+        extinct_reaped: LogIndex(n[7]),
+        incarnation: n[8],
+    })
+}
+
+pub(super) fn row() -> impl Strategy<Value = Row> {
+    prop_oneof![
+        entry().prop_map(Row::Kv),
+        (bytes(), any::<bool>(), tombstone()).prop_map(|(key, prefix, tombstone)| Row::Tombstone { key: key.into(), prefix, tombstone }),
+        (node(), index()).prop_map(|(node, index)| Row::Node(Arc::new(node), index)),
+        service().prop_map(|service| Row::Service(Arc::new(service))),
+        check().prop_map(|check| Row::Check(Arc::new(check))),
+        (text(), index(), of(any::<u64>())).prop_map(|(name, index, gone)| Row::ServiceIndex { name, index, gone: gone.map(Millis) }),
+        tables().prop_map(Row::Meta),
+    ]
+}
+
+/// Both sides of a change, at least one of them set.
+fn sides<T: Clone + std::fmt::Debug>(row: impl Strategy<Value = T> + Clone) -> impl Strategy<Value = (Option<Arc<T>>, Option<Arc<T>>)> {
+    let one = row.clone().prop_map(Arc::new);
+    prop_oneof![
+        one.clone().prop_map(|row| (Some(row), None)),
+        one.clone().prop_map(|row| (None, Some(row))),
+        (one.clone(), one).prop_map(|(before, after)| (Some(before), Some(after))),
+    ]
+}
+
+fn instance() -> impl Strategy<Value = Instance> {
+    (node(), service(), vec(check().prop_map(Arc::new), 0..2))
+        .prop_map(|(node, service, checks)| Instance::new(Arc::new(node), Arc::new(service), checks))
+}
+
+fn summary() -> impl Strategy<Value = ServiceSummary> {
+    (text(), vec(text(), 0..3)).prop_map(|(name, tags)| ServiceSummary { name, tags })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        entry().prop_map(|entry| Change::KvPut { entry }),
+        entry().prop_map(|entry| Change::KvDelete { entry }),
+        sides(node().boxed()).prop_map(|(before, after)| Change::Node { before, after }),
+        sides(instance().boxed()).prop_map(|(before, after)| Change::Instance { before, after }),
+        sides(check().boxed()).prop_map(|(before, after)| Change::Check { before, after }),
+        sides(summary().boxed()).prop_map(|(before, after)| Change::Service { before, after }),
+    ]
+}
+
+pub(super) fn batch() -> impl Strategy<Value = ChangeBatch> {
+    (index(), vec(change(), 0..3)).prop_map(|(index, changes)| ChangeBatch { index, changes })
+}
+
+/// One change of each kind.
+pub(super) fn every_change() -> Vec<Change> {
+    let instance = Instance::new(Arc::default(), Arc::default(), vec![Arc::default()]);
+    let entry = KvEntry::new(b"key", b"value", KvHeader::default());
+    vec![
+        Change::KvPut { entry: entry.clone() },
+        Change::KvDelete { entry },
+        Change::Node { before: None, after: Some(Arc::default()) },
+        Change::Instance { before: Some(Arc::new(instance)), after: None },
+        Change::Check { before: Some(Arc::default()), after: Some(Arc::default()) },
+        Change::Service { before: None, after: Some(Arc::new(ServiceSummary { name: "web".into(), tags: vec![] })) },
+    ]
+}
