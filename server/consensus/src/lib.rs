@@ -1,12 +1,53 @@
 //! Consensus: commands in, in one order, durable; the state machine's tables out.
-#![allow(unused)]
-pub mod error;
+//!
+//! [`Consensus`] wraps the Raft library so that nobody above sees its types. A proposal returns
+//! when its command is applied here and durable on a quorum; a read returns an O(1) snapshot of
+//! the tables that is as fresh as asked. Changes go up, in the order of the log, through
+//! [`ChangeSink`].
+
+mod compaction;
+mod encode;
+mod error;
+mod flusher;
+mod log_store;
+mod network;
+mod start;
+mod state_machine;
+mod status;
+#[cfg(test)]
+mod tests;
+mod types;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use openraft::ReadPolicy;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use state::{ChangeBatch, Command, LogIndex, Millis, Operation, Outcome, Tables};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
-use state::{ChangeBatch, LogIndex, Operation, Outcome, Tables};
+pub use flusher::HistoryBounds;
+pub use start::{Options, Storage};
+pub use status::{Peer, Status};
+pub use types::Member;
+
+use crate::flusher::Flusher;
+use crate::types::{Proposal, Raft};
+
+/// How long a proposal or a read waits for a leader, and a proposal for its quorum.
+const HOLD: Duration = Duration::from_secs(7);
+
+/// The pause between two looks for a leader.
+const LEADER_POLL: Duration = Duration::from_millis(20);
+
+/// Most proposals under way at once: bounds the memory that they hold, far above what a disk that
+/// flushes ten thousand times a second needs.
+const IN_FLIGHT_MAX: usize = 16_384;
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,49 +71,16 @@ pub struct Proposed {
     pub outcome: Outcome,
 }
 
-/// One server of the quorum.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its number in the log.
-    pub id: u64,
-    /// The name of its node.
-    pub name: String,
-    /// Where its peers reach it, `host:port`.
-    pub address: String,
-    /// Whether it has a vote.
-    pub voter: bool,
-}
-
-/// Where consensus stands on this server.
-#[derive(Clone, Debug, Default)]
-pub struct Status {
-    /// This server's number.
-    pub id: u64,
-    /// The leader's number, when one is known.
-    pub leader: Option<u64>,
-    /// The current term.
-    pub term: u64,
-    /// The last index in this server's log.
-    pub last_index: u64,
-    /// The last index applied here.
-    pub applied: u64,
-    /// `leader`, `follower`, `candidate`, `learner` or `shutdown`.
-    pub state: &'static str,
-    /// How long ago this server last heard from a quorum (leader) or the leader (follower).
-    pub last_contact: Option<Duration>,
-    /// The members of the quorum and its learners.
-    pub peers: Vec<Peer>,
-}
-
 /// Takes every change, in the order of the log, exactly once.
 pub trait ChangeSink: Send + Sync + 'static {
     /// Changes of commands applied before a restart, oldest first; called once, before anything
-    /// else. `applied` is the index of the tables that they led to.
-    fn restore(&self, history: Vec<Arc<ChangeBatch>>, applied: LogIndex);
+    /// else. They are complete from index `complete_from` on, and `applied` is the index of the
+    /// tables that they led to.
+    fn restore(&self, history: Vec<Arc<ChangeBatch>>, complete_from: LogIndex, applied: LogIndex);
     /// The changes of one command. The tables that show them are published already. Must not block.
     fn publish(&self, batch: Arc<ChangeBatch>);
     /// `applied` has been reached: called once per group of commands, also when none of them
-    /// changed anything.
+    /// changed anything. Must not block.
     fn advance(&self, applied: LogIndex);
     /// The state was replaced by a snapshot; what lies between is unknown.
     fn reset(&self, applied: LogIndex);
@@ -80,19 +88,172 @@ pub trait ChangeSink: Send + Sync + 'static {
 
 /// A handle to this server's consensus. Cheap to clone.
 #[derive(Clone)]
-pub struct Consensus;
+pub struct Consensus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raft: Raft,
+    id: u64,
+    published: Arc<ArcSwap<Tables>>,
+    /// Everything that was acknowledged before this process began is applied.
+    caught_up: AtomicBool,
+    /// The last index that was in the log when this process began.
+    target: u64,
+    leader: watch::Receiver<Option<u64>>,
+    in_flight: Semaphore,
+    flusher: Flusher,
+    stop: CancellationToken,
+    failed: watch::Receiver<bool>,
+}
 
 impl Consensus {
+    /// Starts this server's part in consensus: loads what is on disk, and forms a quorum of one if
+    /// there is nothing. Returns as soon as the protocol runs; [`Consensus::ready`] tells when
+    /// reads and writes are answered.
+    pub async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result<Consensus, Error> {
+        start::start(options, sink).await
+    }
+
     /// Proposes a command and waits until it is applied here and durable on a quorum.
-    pub async fn propose(&self, operation: Operation) -> Result<Proposed, Error> { unimplemented!() }
+    pub async fn propose(&self, operation: Operation) -> Result<Proposed, Error> {
+        let _permit = self.inner.in_flight.try_acquire().map_err(|_| Error::Overloaded(IN_FLIGHT_MAX))?;
+        let proposal = Proposal::new(Command { at: now(), operation });
+        timeout(HOLD, self.propose_until_led(proposal)).await.map_err(|_| Error::Timeout(HOLD))?
+    }
+
+    /// Tries again while nobody leads: a proposal that was refused is not in the log.
+    async fn propose_until_led(&self, proposal: Proposal) -> Result<Proposed, Error> {
+        loop {
+            match self.inner.raft.client_write(proposal.clone()).await {
+                Ok(response) => {
+                    let outcome = response.data.unwrap_or(Outcome::DONE);
+                    return Ok(Proposed { index: LogIndex(response.log_id.index), outcome });
+                }
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => sleep(LEADER_POLL).await,
+                Err(error) => return Err(fatal(error)),
+            }
+        }
+    }
+
     /// A snapshot of the tables that is as fresh as `consistency` asks.
-    pub async fn read(&self, consistency: Consistency) -> Result<Arc<Tables>, Error> { unimplemented!() }
-    /// The latest tables here, whatever their age.
-    pub fn tables(&self) -> Arc<Tables> { unimplemented!() }
-    /// Where consensus stands.
-    pub fn status(&self) -> Status { unimplemented!() }
-}
-impl Consensus {
+    pub async fn read(&self, consistency: Consistency) -> Result<Arc<Tables>, Error> {
+        let policy = match consistency {
+            Consistency::Stale => {
+                self.check_caught_up()?;
+                return Ok(self.tables());
+            }
+            Consistency::Linearizable => ReadPolicy::ReadIndex,
+            Consistency::Leased => ReadPolicy::LeaseRead,
+        };
+        match self.inner.raft.ensure_linearizable(policy.clone()).await {
+            Ok(_) => Ok(self.tables()),
+            Err(error) => self.read_once_led(policy, error).await,
+        }
+    }
+
+    /// The slow path of a read: nobody leads right now.
+    async fn read_once_led(
+        &self,
+        policy: ReadPolicy,
+        mut error: RaftError<types::TypeConfig, LinearizableReadError<types::TypeConfig>>,
+    ) -> Result<Arc<Tables>, Error> {
+        let deadline = Instant::now() + HOLD;
+        loop {
+            match error {
+                RaftError::APIError(_) if Instant::now() < deadline => sleep(LEADER_POLL).await,
+                RaftError::APIError(_) => return Err(Error::NoLeader),
+                other => return Err(fatal(other)),
+            }
+            match self.inner.raft.ensure_linearizable(policy.clone()).await {
+                Ok(_) => return Ok(self.tables()),
+                Err(next) => error = next,
+            }
+        }
+    }
+
+    /// The latest tables here, whatever their age. They may lack what was acknowledged before a
+    /// restart: see [`Consensus::check_caught_up`].
+    pub fn tables(&self) -> Arc<Tables> {
+        self.inner.published.load_full()
+    }
+
+    /// Refuses until this server has applied everything that it had acknowledged before it was
+    /// restarted.
+    pub fn check_caught_up(&self) -> Result<(), Error> {
+        if self.inner.caught_up.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::NotReady { applied: self.tables().applied().0, target: self.inner.target })
+    }
+
+    /// Waits until this server has caught up and a leader answers, then returns the tables.
+    pub async fn ready(&self) -> Result<Arc<Tables>, Error> {
+        let tables = loop {
+            match self.read(Consistency::Linearizable).await {
+                Err(Error::NoLeader) => {}
+                other => break other?,
+            }
+        };
+        self.inner.caught_up.store(true, Ordering::Release);
+        if tables.meta().incarnation == 0 {
+            self.propose(Operation::Begin { incarnation: rand::random::<u64>() | 1 }).await?;
+        }
+        Ok(self.tables())
+    }
+
     /// Whether a leader is known, and how long ago this server heard from it (zero on the leader).
-    pub fn contact(&self) -> (bool, Duration) { unimplemented!() }
+    pub fn contact(&self) -> (bool, Duration) {
+        (self.inner.leader.borrow().is_some(), Duration::ZERO)
+    }
+
+    /// Whether this server leads.
+    pub fn is_leader(&self) -> bool {
+        *self.inner.leader.borrow() == Some(self.inner.id)
+    }
+
+    /// Follows who leads: `None` while nobody does.
+    pub fn leader(&self) -> watch::Receiver<Option<u64>> {
+        self.inner.leader.clone()
+    }
+
+    /// This server's number in the log.
+    pub fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    /// Completes when storage has failed and the process must end.
+    pub async fn failed(&self) {
+        let mut failed = self.inner.failed.clone();
+        // Without a sender consensus was stopped, which is no failure.
+        if failed.wait_for(|failed| *failed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Where consensus stands.
+    pub fn status(&self) -> Status {
+        status::of(&self.inner.raft, self.inner.id)
+    }
+
+    /// Writes the state to disk, so that the next start has nothing to apply again, and stops.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not end cleanly");
+        }
+        if let Err(error) = self.inner.flusher.flush().await {
+            tracing::warn!(%error, "the state was not written at the end; the next start applies the log instead");
+        }
+    }
+}
+
+fn fatal(error: impl std::error::Error) -> Error {
+    Error::Fatal(flusher::chain(&error).into())
+}
+
+/// The proposer's clock. A clock before 1970 counts as 1970.
+fn now() -> Millis {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(elapsed.as_millis() as u64)
 }

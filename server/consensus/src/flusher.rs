@@ -1,0 +1,222 @@
+//! The thread that writes the state to disk, beside the writers.
+//!
+//! Commands are acknowledged by the log alone. What they did to the state is noted here row by row
+//! and written later, many commands in one transaction: rows, recent changes and the position
+//! reached go together, so that what is on disk is always the exact state at some index. Only what
+//! is on disk may be purged from the log; a restart loads it and applies the rest of the log again.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::thread;
+
+use bytes::Bytes;
+use state::{ChangeBatch, RowKey, Tables};
+use store::state_store::{Persist, StateStore};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::types::{LogId, StoredMembership};
+
+/// Groups of commands that may wait while a flush runs, before applying waits with them. A group
+/// is what was committed together, so that this is many thousand commands under load.
+const QUEUE_MAX: usize = 4096;
+
+/// How much history is kept for watches that resume.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryBounds {
+    /// Most changes.
+    pub changes_max: usize,
+    /// Most bytes, as the changes weigh in memory.
+    pub bytes_max: usize,
+}
+
+/// What a group of commands did.
+pub(crate) struct Applied {
+    pub(crate) rows: Vec<RowKey>,
+    pub(crate) batches: Vec<Arc<ChangeBatch>>,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) position: Position,
+}
+
+/// Where the state stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Position {
+    pub(crate) log_id: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+}
+
+impl Position {
+    fn to_bytes(&self) -> Option<Bytes> {
+        self.log_id.as_ref().map(|id| crate::encode::applied_to_bytes(id, &self.membership))
+    }
+}
+
+/// What is on disk.
+#[derive(Clone)]
+pub(crate) struct Flushed {
+    pub(crate) position: Position,
+    pub(crate) tables: Arc<Tables>,
+}
+
+enum Request {
+    Applied(Applied),
+    Flush(oneshot::Sender<Result<Flushed, Arc<str>>>),
+    /// The state was replaced as a whole.
+    Replace(Applied, oneshot::Sender<Result<Flushed, Arc<str>>>),
+}
+
+/// A handle to the thread. The thread ends when the last handle is dropped.
+#[derive(Clone)]
+pub(crate) struct Flusher {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Flusher {
+    /// Starts the thread. Without a store nothing is written, and every position counts as flushed.
+    pub(crate) fn start(store: Option<StateStore>, loaded: Flushed, history: History) -> std::io::Result<Self> {
+        let (requests, queue) = mpsc::channel(QUEUE_MAX);
+        let worker = Worker { store, latest: loaded, dirty: Vec::new(), unsaved: VecDeque::new(), history };
+        thread::Builder::new().name("lictor-flush".into()).spawn(move || worker.run(queue))?;
+        Ok(Flusher { requests })
+    }
+
+    /// Takes note of what a group of commands did.
+    pub(crate) async fn note(&self, applied: Applied) -> std::io::Result<()> {
+        self.requests.send(Request::Applied(applied)).await.map_err(|_| ended())
+    }
+
+    /// Writes everything noted so far and says what is on disk then.
+    pub(crate) async fn flush(&self) -> std::io::Result<Flushed> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Flush(sender)).await.map_err(|_| ended())?;
+        receiver.await.map_err(|_| ended())?.map_err(|error| std::io::Error::other(error.to_string()))
+    }
+
+    /// Replaces everything on disk.
+    pub(crate) async fn replace(&self, applied: Applied) -> std::io::Result<Flushed> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(Request::Replace(applied, sender)).await.map_err(|_| ended())?;
+        receiver.await.map_err(|_| ended())?.map_err(|error| std::io::Error::other(error.to_string()))
+    }
+}
+
+fn ended() -> std::io::Error {
+    std::io::Error::other("the thread that writes the state has ended; its last error is in the log")
+}
+
+struct Worker {
+    store: Option<StateStore>,
+    latest: Flushed,
+    dirty: Vec<RowKey>,
+    unsaved: VecDeque<Arc<ChangeBatch>>,
+    history: History,
+}
+
+impl Worker {
+    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        while let Some(request) = queue.blocking_recv() {
+            let (result, reply) = match request {
+                Request::Applied(applied) => {
+                    self.note(applied);
+                    continue;
+                }
+                Request::Flush(reply) => (self.flush(), reply),
+                Request::Replace(applied, reply) => (self.replace(applied), reply),
+            };
+            let failed = result.as_ref().err().cloned();
+            // Who asked may have been cancelled.
+            let _ = reply.send(result.map(|()| self.latest.clone()));
+            if let Some(error) = failed {
+                // After a failed flush nothing is known about the file: nothing more is written.
+                tracing::error!(%error, "writing the state failed");
+                return;
+            }
+        }
+    }
+
+    fn note(&mut self, applied: Applied) {
+        self.latest = Flushed { position: applied.position, tables: applied.tables };
+        if self.store.is_none() {
+            return;
+        }
+        self.dirty.extend(applied.rows);
+        for batch in applied.batches {
+            self.history.note(&batch);
+            self.unsaved.push_back(batch);
+        }
+        while self.unsaved.front().is_some_and(|oldest| oldest.index.0 < self.history.floor) {
+            self.unsaved.pop_front();
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Arc<str>> {
+        let (Some(store), Some(meta)) = (&self.store, self.latest.position.to_bytes()) else { return Ok(()) };
+        let started = std::time::Instant::now();
+        let keys: BTreeSet<RowKey> = std::mem::take(&mut self.dirty).into_iter().chain([RowKey::Meta]).collect();
+        let count = keys.len();
+        let tables = self.latest.tables.clone();
+        let unsaved: Vec<_> = self.unsaved.drain(..).collect();
+        let rows = keys.into_iter().map(|key| {
+            let row = tables.row(&key);
+            (key, row)
+        });
+        let persist = Persist { rows, history: &unsaved, history_floor: self.history.floor, meta: &meta };
+        store.persist(persist).map_err(|error| Arc::<str>::from(chain(&error)))?;
+        tracing::debug!(rows = count, changes = unsaved.len(), took = ?started.elapsed(), "state written");
+        Ok(())
+    }
+
+    fn replace(&mut self, applied: Applied) -> Result<(), Arc<str>> {
+        self.dirty.clear();
+        self.unsaved.clear();
+        self.history.clear(applied.tables.applied().0);
+        self.latest = Flushed { position: applied.position, tables: applied.tables };
+        let (Some(store), Some(meta)) = (&self.store, self.latest.position.to_bytes()) else { return Ok(()) };
+        store.replace(self.latest.tables.rows().map(Ok), self.history.floor, &meta).map_err(|error| Arc::<str>::from(chain(&error)))
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// How far back the history on disk reaches.
+pub(crate) struct History {
+    bounds: HistoryBounds,
+    kept: VecDeque<(u64, usize, usize)>,
+    changes: usize,
+    bytes: usize,
+    /// The oldest index that is kept.
+    floor: u64,
+}
+
+impl History {
+    /// Complete from `floor` on, and empty so far.
+    pub(crate) fn new(bounds: HistoryBounds, floor: u64) -> Self {
+        History { bounds, kept: VecDeque::new(), changes: 0, bytes: 0, floor }
+    }
+
+    fn clear(&mut self, applied: u64) {
+        *self = History::new(self.bounds, applied + 1);
+    }
+
+    pub(crate) fn note(&mut self, batch: &ChangeBatch) {
+        let bytes = batch.changes.iter().map(|change| change.weight()).sum();
+        self.kept.push_back((batch.index.0, batch.changes.len(), bytes));
+        self.changes += batch.changes.len();
+        self.bytes += bytes;
+        while (self.changes > self.bounds.changes_max || self.bytes > self.bounds.bytes_max) && self.kept.len() > 1 {
+            let Some((index, changes, bytes)) = self.kept.pop_front() else { break };
+            self.changes -= changes;
+            self.bytes -= bytes;
+            self.floor = index + 1;
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! From what is on disk to a running server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Config, SnapshotPolicy};
+use state::{ChangeBatch, LogIndex, Tables, TablesBuilder};
+use store::log::{LogHandle, Recovered};
+use store::state_store::StateStore;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::compaction::{self, Backlog};
+use crate::encode;
+use crate::error::Error;
+use crate::flusher::{Flushed, Flusher, History, HistoryBounds, Position};
+use crate::log_store::LogStore;
+use crate::network::Network;
+use crate::state_machine::StateMachine;
+use crate::types::{Member, Raft};
+use crate::{ChangeSink, Consensus, IN_FLIGHT_MAX, Inner, fatal};
+
+/// How this server takes part.
+pub struct Options {
+    /// Its number in the log: drawn once for a data directory, never used for another.
+    pub id: u64,
+    /// Its name and address.
+    pub member: Member,
+    /// How much history is kept.
+    pub history: HistoryBounds,
+    /// Where everything is kept.
+    pub storage: Storage,
+}
+
+/// Where log and state are kept.
+#[expect(clippy::large_enum_variant, reason = "made once and taken apart at once")]
+pub enum Storage {
+    /// In memory, gone with the process.
+    Memory,
+    /// On disk.
+    Durable {
+        /// The log, opened.
+        log: LogHandle,
+        /// What was found in it.
+        recovered: Recovered,
+        /// The state, opened.
+        state: StateStore,
+    },
+}
+
+/// Timing of the protocol, in milliseconds. Wide enough for two busy cores, tight enough to replace
+/// a dead leader within two seconds.
+const HEARTBEAT_MS: u64 = 150;
+const ELECTION_MIN_MS: u64 = 600;
+const ELECTION_MAX_MS: u64 = 1200;
+
+/// Entries that stay in the log although the state has them, for followers that lag a little.
+const ENTRIES_KEPT: u64 = 10_000;
+
+/// What was on disk.
+struct Found {
+    tables: Tables,
+    position: Position,
+    history: Vec<Arc<ChangeBatch>>,
+    history_floor: u64,
+}
+
+pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result<Consensus, Error> {
+    let Options { id, member, history: bounds, storage } = options;
+    let (log, recovered, store) = match storage {
+        Storage::Memory => (LogHandle::in_memory(), Recovered::default(), None),
+        Storage::Durable { log, recovered, state } => (log, recovered, Some(state)),
+    };
+    let log_store = LogStore::new(log, recovered).map_err(fatal)?;
+    let (found, store) = tokio::task::spawn_blocking(move || load(store)).await.map_err(fatal)??;
+    let Found { tables, position, history, history_floor } = found;
+    let target = log_store.last().map_or(0, |last| last.index).max(tables.applied().0);
+
+    let mut kept = History::new(bounds, history_floor);
+    history.iter().for_each(|batch| kept.note(batch));
+    sink.restore(history, LogIndex(history_floor), tables.applied());
+    let published = Arc::new(ArcSwap::from_pointee(tables));
+    let flushed = Flushed { position: position.clone(), tables: published.load_full() };
+    let flusher = Flusher::start(store, flushed, kept).map_err(fatal)?;
+    let backlog = Arc::new(Backlog::default());
+    let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone());
+
+    let config = Arc::new(config().validate().map_err(fatal)?);
+    let raft = Raft::new(id, config, Network, log_store, machine).await.map_err(fatal)?;
+    form_quorum(&raft, id, member).await?;
+
+    let stop = CancellationToken::new();
+    let (leader, failed) = follow(&raft);
+    tokio::spawn(compaction::run(raft.clone(), backlog, stop.clone()));
+    let caught_up = AtomicBool::new(false);
+    let in_flight = Semaphore::new(IN_FLIGHT_MAX);
+    Ok(Consensus { inner: Arc::new(Inner { raft, id, published, caught_up, target, leader, in_flight, flusher, stop, failed }) })
+}
+
+fn config() -> Config {
+    Config {
+        cluster_name: "lictor".into(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MIN_MS,
+        election_timeout_max: ELECTION_MAX_MS,
+        enable_pre_vote: Some(true),
+        install_snapshot_timeout: 10 * 60 * 1000,
+        snapshot_policy: SnapshotPolicy::Never,
+        replication_lag_threshold: 100_000,
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+        purge_batch_size: 1024,
+        ..Config::default()
+    }
+}
+
+/// Loads the state, which takes a second for a million rows.
+fn load(store: Option<StateStore>) -> Result<(Found, Option<StateStore>), Error> {
+    let mut builder = TablesBuilder::default();
+    let Some(store) = store else {
+        let tables = builder.finish().map_err(fatal)?;
+        return Ok((Found { tables, position: Position::default(), history: Vec::new(), history_floor: 0 }, None));
+    };
+    let loaded = store.load(|row| builder.push(row)).map_err(fatal)?;
+    let tables = builder.finish().map_err(fatal)?;
+    let position = match &loaded.meta {
+        None => Position::default(),
+        Some(meta) => {
+            let (log_id, membership) = encode::applied_from_bytes(meta).map_err(fatal)?;
+            Position { log_id: Some(log_id), membership }
+        }
+    };
+    let history = loaded.history.into_iter().map(Arc::new).collect();
+    Ok((Found { tables, position, history, history_floor: loaded.history_floor }, Some(store)))
+}
+
+/// A new server begins a quorum of its own; one that was its quorum's only voter need not wait for
+/// anybody's heartbeat before it leads again.
+async fn form_quorum(raft: &Raft, id: u64, member: Member) -> Result<(), Error> {
+    if !raft.is_initialized().await.map_err(fatal)? {
+        return raft.initialize(BTreeMap::from([(id, member)])).await.map_err(fatal);
+    }
+    let voters: Vec<u64> = raft.voter_ids().collect();
+    if voters == [id] {
+        raft.trigger().elect(false).await.map_err(fatal)?;
+    }
+    Ok(())
+}
+
+/// Follows who leads and whether storage still works.
+fn follow(raft: &Raft) -> (watch::Receiver<Option<u64>>, watch::Receiver<bool>) {
+    let (leader_sender, leader) = watch::channel(None);
+    let (failed_sender, failed) = watch::channel(false);
+    let mut server = raft.server_metrics();
+    let all = raft.metrics();
+    tokio::spawn(async move {
+        loop {
+            let current = server.borrow_and_update().current_leader;
+            leader_sender.send_if_modified(|known| std::mem::replace(known, current) != current);
+            if server.changed().await.is_err() {
+                break;
+            }
+        }
+        if let Err(error) = &all.borrow_watched().running_state
+            && !matches!(error, openraft::errors::Fatal::Stopped)
+        {
+            tracing::error!(%error, "consensus has failed");
+            failed_sender.send_replace(true);
+        }
+    });
+    (leader, failed)
+}

@@ -1,0 +1,175 @@
+//! The state machine as the Raft library drives it.
+//!
+//! Commands are applied a group at a time: to a working copy of the tables, which is then published
+//! as a whole. Whoever is answered finds the published tables at least as new as the answer.
+
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::{EntryPayload, OptionalSend};
+use state::{Change, ChangeBatch, Effects, LogIndex, Outcome, RowKey, Tables, apply};
+
+use crate::ChangeSink;
+use crate::compaction::Backlog;
+use crate::flusher::{Applied, Flusher, Position};
+use crate::types::{Entry, LogId, StoredMembership, TypeConfig};
+
+/// Most commands applied before the tables are published and the proposers answered.
+const GROUP_MAX: usize = 256;
+
+/// A snapshot is a set of tables: taking one costs nothing.
+pub(crate) type SnapshotData = Arc<Tables>;
+
+pub(crate) struct StateMachine {
+    tables: Tables,
+    position: Position,
+    published: Arc<ArcSwap<Tables>>,
+    sink: Arc<dyn ChangeSink>,
+    flusher: Flusher,
+    backlog: Arc<Backlog>,
+}
+
+impl StateMachine {
+    pub(crate) fn new(
+        position: Position,
+        published: Arc<ArcSwap<Tables>>,
+        sink: Arc<dyn ChangeSink>,
+        flusher: Flusher,
+        backlog: Arc<Backlog>,
+    ) -> Self {
+        let tables = Tables::clone(&published.load());
+        StateMachine { tables, position, published, sink, flusher, backlog }
+    }
+
+    /// Applies one entry to the working copy.
+    fn step(&mut self, entry: &Entry, group: &mut Group) -> Option<Outcome> {
+        let index = LogIndex(entry.log_id.index);
+        self.position.log_id = Some(entry.log_id);
+        match &entry.payload {
+            EntryPayload::Blank => self.tables.advance(index),
+            EntryPayload::Membership(membership) => {
+                self.position.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                self.tables.advance(index);
+            }
+            EntryPayload::Normal(proposal) => {
+                let mut effects = Effects { changes: Vec::new(), rows: std::mem::take(&mut group.rows) };
+                let outcome = apply(&mut self.tables, index, &proposal.command, &mut effects);
+                group.rows = effects.rows;
+                group.bytes += proposal.bytes.len();
+                group.take_changes(index, effects.changes);
+                return Some(outcome);
+            }
+        }
+        None
+    }
+
+    /// Makes a group visible: first the tables, then the changes, then the answers.
+    async fn publish(&mut self, group: &mut Group) -> io::Result<()> {
+        let tables = Arc::new(self.tables.clone());
+        self.published.store(tables.clone());
+        let batches = std::mem::take(&mut group.batches);
+        for batch in &batches {
+            self.sink.publish(batch.clone());
+        }
+        self.sink.advance(tables.applied());
+        for (responder, outcome) in group.answers.drain(..) {
+            responder.send(outcome);
+        }
+        self.backlog.add(std::mem::take(&mut group.commands), std::mem::take(&mut group.bytes));
+        let rows: Vec<RowKey> = std::mem::take(&mut group.rows);
+        self.flusher.note(Applied { rows, batches, tables, position: self.position.clone() }).await
+    }
+}
+
+/// Commands applied but not yet visible.
+#[derive(Default)]
+struct Group {
+    commands: usize,
+    bytes: usize,
+    rows: Vec<RowKey>,
+    batches: Vec<Arc<ChangeBatch>>,
+    answers: Vec<(openraft::storage::ApplyResponder<TypeConfig>, Option<Outcome>)>,
+}
+
+impl Group {
+    fn take_changes(&mut self, index: LogIndex, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.batches.push(Arc::new(ChangeBatch { index, changes }));
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.position.log_id, self.position.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut entries = entries.ready_chunks(GROUP_MAX);
+        let mut group = Group::default();
+        while let Some(chunk) = entries.next().await {
+            for item in chunk {
+                let (entry, responder) = item?;
+                let outcome = self.step(&entry, &mut group);
+                group.commands += 1;
+                group.answers.extend(responder.map(|responder| (responder, outcome)));
+            }
+            self.publish(&mut group).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder { flusher: self.flusher.clone(), backlog: self.backlog.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf, snapshot: SnapshotData) -> io::Result<()> {
+        self.position = Position { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
+        self.tables = Tables::clone(&snapshot);
+        let position = self.position.clone();
+        self.flusher.replace(Applied { rows: Vec::new(), batches: Vec::new(), tables: snapshot.clone(), position }).await?;
+        self.published.store(snapshot.clone());
+        self.sink.reset(snapshot.applied());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
+        if self.position.log_id.is_none() {
+            return Ok(None);
+        }
+        snapshot(&self.flusher).await.map(Some)
+    }
+}
+
+type SnapshotMetaOf = openraft::alias::SnapshotMetaOf<TypeConfig>;
+type SnapshotOf = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
+
+/// Takes a snapshot: writes the state to disk, so that the log before it may go.
+pub(crate) struct SnapshotBuilder {
+    flusher: Flusher,
+    backlog: Arc<Backlog>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
+        self.backlog.clear();
+        snapshot(&self.flusher).await
+    }
+}
+
+async fn snapshot(flusher: &Flusher) -> io::Result<SnapshotOf> {
+    let flushed = flusher.flush().await?;
+    let meta = SnapshotMeta { last_log_id: flushed.position.log_id, last_membership: flushed.position.membership };
+    Ok(Snapshot { meta, snapshot: flushed.tables })
+}
