@@ -1,1 +1,61 @@
-//! Placeholder.
+//! The Rust client of Lictor.
+//!
+//! A [`Client`] holds a few connections to the servers and is cheap to clone. Each service of the
+//! contract has a handle: [`Client::kv`], [`Client::catalog`], [`Client::health`],
+//! [`Client::agent`], [`Client::status`], [`Client::operator`]; and [`Client::watch`] tells of
+//! changes as they happen, across lost connections, each once and in order.
+//!
+//! Messages are those of the contract, under [`v1`]; this crate adds what a caller would
+//! otherwise write again and again: connections and fail-over, pages, typed errors with a stable
+//! reason, and the resuming watch.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), lictor_client::Error> {
+//! use lictor_client::{Client, Target, WatchEvent};
+//!
+//! let client = Client::connect("127.0.0.1:8502").await?;
+//! client.kv().put("config/colour", "green").await?;
+//!
+//! let mut watch = client.watch(Target::prefix("config/"));
+//! while let Some(event) = watch.next().await? {
+//!     if let WatchEvent::Changes { changes, .. } = event {
+//!         println!("{changes:?}");
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod agent;
+mod catalog;
+mod client;
+mod endpoints;
+mod error;
+mod health;
+mod kv;
+mod operator;
+mod options;
+mod pages;
+mod pool;
+mod read;
+mod status;
+mod txn;
+mod watch;
+
+pub use agent::Agent;
+pub use catalog::{Catalog, CatalogQuery};
+pub use client::Client;
+pub use endpoints::{DEFAULT_ADDRESS, Endpoints};
+pub use error::{Error, Refused};
+pub use health::{Health, HealthQuery};
+pub use kv::{DeleteOptions, Kv, KvPage, KvPages, ListOptions, PutOptions};
+pub use operator::Operator;
+pub use options::Options;
+/// The messages of the contract, generated from its `.proto` files.
+pub use proto::v1;
+/// The reasons of a refusal.
+pub use proto::v1::ErrorReason;
+pub use read::{Answer, Consistency, ReadOptions};
+pub use status::Status;
+pub use txn::Txn;
+pub use watch::{Change, Cursor, Gone, ResetReason, Row, Target, WatchEvent, WatchHandle, WatchOptions};

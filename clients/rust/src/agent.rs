@@ -1,0 +1,186 @@
+//! The asked agent itself, and what is registered with it.
+
+use std::time::Duration;
+
+use proto::v1;
+use proto::v1::agent_service_client::AgentServiceClient;
+use tonic::transport::Channel;
+
+use crate::error::Error;
+use crate::pool::Pool;
+
+/// Calls on the asked agent.
+#[derive(Clone, Copy)]
+pub struct Agent<'a> {
+    pool: &'a Pool,
+}
+
+impl<'a> Agent<'a> {
+    pub(crate) fn new(pool: &'a Pool) -> Self {
+        Agent { pool }
+    }
+
+    /// Registers or replaces an instance with its checks.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::{RegisterServiceRequest, Service};
+    ///
+    /// let service = Service { name: "web".into(), port: 80, ..Service::default() };
+    /// let request = RegisterServiceRequest { service: Some(service), ..RegisterServiceRequest::default() };
+    /// client.agent().register_service(request).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn register_service(&self, request: v1::RegisterServiceRequest) -> Result<v1::RegisterServiceResponse, Error> {
+        let send = |channel, request| async move { self.stub(channel).register_service(request).await };
+        self.pool.call(request, send).await
+    }
+
+    /// Removes an instance, by its id, with its checks.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// client.agent().deregister_service("web").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn deregister_service(&self, service_id: &str) -> Result<(), Error> {
+        let request = v1::DeregisterServiceRequest { service_id: service_id.to_owned() };
+        let send = |channel, request| async move { self.stub(channel).deregister_service(request).await };
+        let v1::DeregisterServiceResponse {} = self.pool.call(request, send).await?;
+        Ok(())
+    }
+
+    /// Lists the instances that are registered here. `filter` is an expression; empty takes all.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// println!("{:?}", client.agent().services("").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn services(&self, filter: &str) -> Result<Vec<v1::Service>, Error> {
+        let request = v1::AgentServiceListServicesRequest { filter: filter.to_owned() };
+        let send = |channel, request| async move { self.stub(channel).list_services(request).await };
+        let v1::AgentServiceListServicesResponse { services } = self.pool.call(request, send).await?;
+        Ok(services)
+    }
+
+    /// Lists the checks that are registered here. `filter` is an expression; empty takes all.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// println!("{:?}", client.agent().checks("").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn checks(&self, filter: &str) -> Result<Vec<v1::Check>, Error> {
+        let request = v1::AgentServiceListChecksRequest { filter: filter.to_owned() };
+        let send = |channel, request| async move { self.stub(channel).list_checks(request).await };
+        let v1::AgentServiceListChecksResponse { checks } = self.pool.call(request, send).await?;
+        Ok(checks)
+    }
+
+    /// Registers or replaces a check of this node, or with `service_id` of an instance here, and
+    /// tells its id.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::{CheckDefinition, CheckRegistration, TtlCheck, check_definition::Kind};
+    ///
+    /// let ttl = prost_types::Duration { seconds: 30, nanos: 0 };
+    /// let definition = CheckDefinition { kind: Some(Kind::Ttl(TtlCheck { ttl: Some(ttl) })), ..CheckDefinition::default() };
+    /// let check = CheckRegistration { check_id: "disk".into(), definition: Some(definition), ..CheckRegistration::default() };
+    /// client.agent().register_check(check, "").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn register_check(&self, check: v1::CheckRegistration, service_id: &str) -> Result<String, Error> {
+        let request = v1::RegisterCheckRequest { check: Some(check), service_id: service_id.to_owned() };
+        let send = |channel, request| async move { self.stub(channel).register_check(request).await };
+        let v1::RegisterCheckResponse { check_id } = self.pool.call(request, send).await?;
+        Ok(check_id)
+    }
+
+    /// Removes a check, by its id.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// client.agent().deregister_check("disk").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn deregister_check(&self, check_id: &str) -> Result<(), Error> {
+        let request = v1::DeregisterCheckRequest { check_id: check_id.to_owned() };
+        let send = |channel, request| async move { self.stub(channel).deregister_check(request).await };
+        let v1::DeregisterCheckResponse {} = self.pool.call(request, send).await?;
+        Ok(())
+    }
+
+    /// Reports the status of a TTL check, and tells how long the report is good for.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::HealthStatus;
+    /// client.agent().update_ttl("disk", HealthStatus::Passing, "40 % free").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn update_ttl(&self, check_id: &str, status: v1::HealthStatus, output: &str) -> Result<Duration, Error> {
+        let request = v1::UpdateTtlRequest { check_id: check_id.to_owned(), status: status.into(), output: output.to_owned() };
+        let send = |channel, request| async move { self.stub(channel).update_ttl(request).await };
+        let v1::UpdateTtlResponse { ttl } = self.pool.call(request, send).await?;
+        let ttl = ttl.unwrap_or_default();
+        ttl.try_into().map_err(|_| Error::Contract(format!("`{ttl:?}` is no length of time")))
+    }
+
+    /// Tells who this agent is and how it runs.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// let info = client.agent().info().await?;
+    /// println!("{} in {}", info.node, info.datacenter);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn info(&self) -> Result<v1::GetInfoResponse, Error> {
+        let send = |channel, request| async move { self.stub(channel).get_info(request).await };
+        self.pool.call(v1::GetInfoRequest {}, send).await
+    }
+
+    /// Lists the members of a gossip pool as this agent sees them.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::Pool;
+    /// println!("{:?}", client.agent().members(Pool::Lan).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn members(&self, pool: v1::Pool) -> Result<Vec<v1::Member>, Error> {
+        let request = v1::ListMembersRequest { pool: pool.into(), filter: String::new() };
+        let send = |channel, request| async move { self.stub(channel).list_members(request).await };
+        let v1::ListMembersResponse { members } = self.pool.call(request, send).await?;
+        Ok(members)
+    }
+
+    /// Takes this node, or with `service_id` an instance on it, out of work or back into it.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// client.agent().set_maintenance("web", true, "new disk").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_maintenance(&self, service_id: &str, enabled: bool, reason: &str) -> Result<(), Error> {
+        let request = v1::SetMaintenanceRequest { service_id: service_id.to_owned(), enabled, reason: reason.to_owned() };
+        let send = |channel, request| async move { self.stub(channel).set_maintenance(request).await };
+        let v1::SetMaintenanceResponse {} = self.pool.call(request, send).await?;
+        Ok(())
+    }
+
+    fn stub(&self, channel: Channel) -> AgentServiceClient<Channel> {
+        AgentServiceClient::new(channel).max_decoding_message_size(self.pool.message_bytes_max())
+    }
+}
