@@ -98,6 +98,59 @@ pub enum Error {
         supported: u32,
     },
 
+    /// Another process has the data directory open. Nothing was changed.
+    #[error(
+        "data directory `{}` is in use by {}; stop it, or choose another directory with `-data-dir`",
+        dir.display(), pid.map_or_else(|| "another process".to_owned(), |pid| format!("another lictor, process {pid}"))
+    )]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The process that has it, if it has said so.
+        pid: Option<u32>,
+    },
+
+    /// The data directory is another server's. Nothing was changed.
+    #[error(
+        "data directory `{}` belongs to {what} `{found}`, but this server's configuration expects `{expected}`; \
+         correct the configuration, or choose another directory with `-data-dir`",
+        dir.display()
+    )]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// What the directory says.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+
+    /// The process may not write in the data directory. Nothing was changed.
+    #[error(
+        "cannot write `{}`: give the user that runs lictor the right to write there, \
+         or choose another directory with `-data-dir`",
+        path.display()
+    )]
+    Unwritable {
+        /// What could not be made.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// The path of the data directory, or a part of it, is something else. Nothing was changed.
+    #[error("`{}` is not a directory; remove it, or choose another directory with `-data-dir`", path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+
     /// The caller broke a rule of the interface, such as appending with a hole. Nothing was written.
     #[error("refused to write: {0}")]
     Misuse(String),

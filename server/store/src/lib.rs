@@ -1,6 +1,6 @@
 //! Everything Lictor keeps on disk.
 //!
-//! Two file formats with two jobs stand side by side in one data directory:
+//! Two file formats with two jobs stand side by side in one [data directory](data_dir):
 //!
 //! - [`log`]: the Raft log, vote and commit mark, in append-only segments. An acknowledgement waits for it,
 //!   so it costs exactly one device flush however many writes share it.
@@ -11,6 +11,7 @@
 //! Whatever is found broken is refused with an [`Error`] that names the file, the reason and the remedy;
 //! nothing is repaired by guessing, because a guess can undo an acknowledged write.
 
+pub mod data_dir;
 pub mod encode;
 mod error;
 pub mod log;
