@@ -15,6 +15,8 @@ mod start;
 mod state_machine;
 mod status;
 #[cfg(test)]
+mod suite;
+#[cfg(test)]
 mod tests;
 mod types;
 

@@ -102,7 +102,8 @@ impl LogStore {
         }
         let older = self.shared.reader.read_limited(start..disk_end, bytes_max).map_err(io::Error::other)?;
         let mut older = older.into_iter().map(encode::entry_from_log).collect::<io::Result<Vec<_>>>()?;
-        if older.last().is_some_and(|entry| entry.log_id.index + 1 == disk_end) && bytes_max == usize::MAX {
+        // A limited read that was cut short is answered as it is; the rest is asked for again.
+        if older.last().is_none_or(|entry| entry.log_id.index + 1 == disk_end) {
             older.append(&mut recent);
         }
         Ok(older)
@@ -253,10 +254,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                     inner.recent_bytes -= weight(&entry);
                 }
             }
-            inner.last = last_log_id;
+            inner.last = inner.last.min(last_log_id);
         }
         self.write(LogWrite::Truncate { after }).await?;
-        self.shared.durable.store(after.unwrap_or(0), Ordering::Release);
+        self.shared.durable.fetch_min(after.unwrap_or(0), Ordering::AcqRel);
         Ok(())
     }
 

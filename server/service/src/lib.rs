@@ -7,12 +7,15 @@
 pub mod agent;
 pub mod answer;
 pub mod catalog;
+pub mod discovery;
 pub mod error;
+pub mod filter;
 pub mod health;
 pub mod kv;
 pub mod limits;
 pub mod read;
 pub mod status;
+pub mod testing;
 pub mod txn;
 pub mod watch;
 

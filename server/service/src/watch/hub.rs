@@ -147,11 +147,10 @@ impl Hub {
 }
 
 impl ChangeSink for Hub {
-    fn restore(&self, history: Vec<Arc<ChangeBatch>>, applied: LogIndex) {
+    fn restore(&self, history: Vec<Arc<ChangeBatch>>, complete_from: LogIndex, applied: LogIndex) {
         let mut groups = self.groups.lock();
         let mut ring = self.ring.lock();
-        let floor = history.first().map_or(applied, |oldest| LogIndex(oldest.index.0 - 1));
-        ring.clear(floor);
+        ring.clear(LogIndex(complete_from.0.saturating_sub(1)));
         history.into_iter().for_each(|batch| ring.push(batch));
         self.move_to(&mut groups, applied);
         self.applied.send_replace(applied);

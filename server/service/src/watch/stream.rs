@@ -80,8 +80,9 @@ pub enum WatchEvent {
     Created {
         /// The client's number for the watch.
         watch_id: u64,
-        /// Where it stands.
-        cursor: Cursor,
+        /// Where it stands; `None` when a snapshot comes first, since before its end there is nothing
+        /// to resume from.
+        cursor: Option<Cursor>,
     },
     /// A piece of the snapshot.
     Snapshot {
@@ -123,8 +124,6 @@ pub enum WatchEvent {
         watch_id: u64,
         /// Why.
         reason: ResetReason,
-        /// Where the snapshot will stand.
-        cursor: Cursor,
     },
     /// The watch has ended.
     Cancelled {
@@ -334,8 +333,7 @@ impl WatchStream {
     fn restart(&mut self, watch_id: u64, target: Target, reason: Option<ResetReason>) {
         let tables = self.service.consensus().tables();
         if let Some(reason) = reason {
-            let cursor = self.cursor(tables.applied());
-            self.jobs.push_back(Job::Say(WatchEvent::Reset { watch_id, reason, cursor }));
+            self.jobs.push_back(Job::Say(WatchEvent::Reset { watch_id, reason }));
         }
         self.begin(watch_id, target, tables);
     }
@@ -356,7 +354,8 @@ impl WatchStream {
     }
 
     fn seat(&mut self, key: WatchKey, watch: Watch, missed: Vec<Arc<Delta>>, snapshot: Option<Box<Snapshot>>) {
-        self.jobs.push_back(Job::Say(WatchEvent::Created { watch_id: watch.watch_id, cursor: watch.cursor }));
+        let cursor = if snapshot.is_some() { None } else { Some(watch.cursor) };
+        self.jobs.push_back(Job::Say(WatchEvent::Created { watch_id: watch.watch_id, cursor }));
         self.keys.insert(watch.watch_id, key);
         self.watches.insert(key, watch);
         self.jobs.extend(snapshot.map(|snapshot| Job::Snapshot { key, snapshot }));

@@ -1,0 +1,54 @@
+//! A whole service layer on throw-away storage, for the tests of the faces: real consensus, real
+//! watches, no files and no ports.
+
+use consensus::{Consensus, HistoryBounds, Member, Options, Storage};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{Agent, AgentOptions};
+use crate::watch::Hub;
+use crate::{Identity, Limits, Service};
+
+/// Checks that may wait for a prober that is not there.
+const CHANNEL: usize = 64;
+
+/// A ready service with default limits: a server of datacenter `dc1` on node `dev`.
+pub async fn dev() -> Service {
+    dev_with(Limits::default()).await
+}
+
+/// A ready service with the given limits.
+pub async fn dev_with(limits: Limits) -> Service {
+    let identity = Identity {
+        node_name: "dev".into(),
+        node_id: "6f1d8a52-3a0c-4a5e-9f43-0d8b3f0a7c11".into(),
+        datacenter: "dc1".into(),
+        address: "127.0.0.1".into(),
+        server_port: 8300,
+        version: "0.0.0",
+    };
+    let history = HistoryBounds { changes_max: limits.history_changes_max, bytes_max: limits.history_bytes_max };
+    let hub = Hub::new(history.changes_max, history.bytes_max);
+    let stop = CancellationToken::new();
+    tokio::spawn(hub.clone().run(stop.clone()));
+    let member = Member { name: identity.node_name.to_string(), address: "127.0.0.1:8300".into() };
+    let options = Options { id: 1, member, history, storage: Storage::Memory };
+    let consensus = Consensus::start(options, hub.clone()).await.expect("a quorum of one in memory always starts");
+    consensus.ready().await.expect("a quorum of one in memory elects itself");
+    let (prober, mut requests) = mpsc::channel(CHANNEL);
+    let (reports, results) = mpsc::channel(CHANNEL);
+    let node = state::NodeInput {
+        id: identity.node_id.clone(),
+        name: identity.node_name.clone(),
+        address: identity.address.clone(),
+        datacenter: identity.datacenter.clone(),
+        ..Default::default()
+    };
+    let agent = Agent::new(AgentOptions::new(identity.clone(), node), consensus.clone(), prober).expect("nothing is loaded");
+    tokio::spawn(agent.clone().run(results, stop));
+    tokio::spawn(async move {
+        while requests.recv().await.is_some() {}
+        drop(reports);
+    });
+    Service::new(identity, limits, consensus, hub, agent)
+}
