@@ -1,0 +1,157 @@
+//! What the agent is told to be: one struct, put together once, checked once.
+//!
+//! Sources in the order in which they count, later ones over earlier ones: defaults, what `-dev`
+//! changes, list flags, files (`-config-file`, `-config-dir`, in the order of the command line),
+//! scalar flags, `-hcl` fragments. Scalars replace, lists append, maps merge.
+//!
+//! Nothing is dropped in silence: an unknown key is an error with its line and the nearest known
+//! key; a key that Consul has and this version does not is refused, or, where leaving it out does
+//! no harm, named in a warning.
+
+pub(crate) mod definition;
+pub(crate) mod duration;
+pub mod flags;
+mod later;
+mod load;
+mod network;
+mod raw;
+pub(crate) mod read;
+mod resolve;
+pub mod sections;
+pub(crate) mod text;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use service::agent::{CheckRegistration, ServiceDefinition};
+
+pub use flags::AgentFlags;
+pub use sections::{Dns, Http, Limits, LogLevel, Raft, Telemetry, WatchHistory};
+
+/// Everything that the agent is told, validated.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Throw-away storage in memory: nothing survives the process.
+    pub dev: bool,
+    /// Whether this agent holds the log. Always true in this version.
+    pub server: bool,
+    /// How many servers begin the cluster together. Always 1 in this version.
+    pub bootstrap_expect: u32,
+    /// Lower case, of `[a-z0-9_-]`.
+    pub datacenter: String,
+    /// Name of this node, case kept.
+    pub node_name: String,
+    /// The node's UUID in lower case; unset takes the one in `data_dir`, or a new one.
+    pub node_id: Option<String>,
+    /// Free pairs about this node.
+    pub node_meta: BTreeMap<String, String>,
+    /// Where servers and gossip listen.
+    pub bind_addr: IpAddr,
+    /// Where other nodes reach this one.
+    pub advertise_addr: IpAddr,
+    /// Where the faces listen.
+    pub listen: Listen,
+    /// Where everything durable lies; unset only with `dev`. Use [`crate::start::prepare_data_dir`].
+    pub data_dir: Option<PathBuf>,
+    /// File that holds the process id while the agent runs.
+    pub pid_file: Option<PathBuf>,
+    /// How the agent logs.
+    pub log: Log,
+    /// The DNS face.
+    pub dns: Dns,
+    /// The HTTP face.
+    pub http: Http,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// Wait of a blocking query that names none.
+    pub default_query_time: Duration,
+    /// Longest wait of a blocking query.
+    pub max_query_time: Duration,
+    /// Bytes of output kept of a check run.
+    pub check_output_max_size: usize,
+    /// How checks write their output: at once when the status changes, else at most this often.
+    pub check_update_interval: Duration,
+    /// Consensus.
+    pub raft: Raft,
+    /// How much of the past is kept for watches that resume.
+    pub watch_history: WatchHistory,
+    /// Metrics.
+    pub telemetry: Telemetry,
+    /// Instances that this machine runs, as its files say.
+    pub services: Vec<ServiceDefinition>,
+    /// Checks of this node, or of an instance named by id, as its files say.
+    pub checks: Vec<CheckRegistration>,
+    /// SIGTERM leaves the cluster in good order before the agent stops. Without a gossip pool
+    /// there is nobody to tell.
+    pub leave_on_terminate: bool,
+    /// SIGINT stops without leaving.
+    pub skip_leave_on_interrupt: bool,
+    /// What the operator should know; said once the log is open.
+    pub warnings: Vec<String>,
+}
+
+/// Where the agent listens. Each face on no, one or several addresses; port 0 lets the system
+/// choose one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// HTTP API.
+    pub http: Vec<SocketAddr>,
+    /// gRPC API.
+    pub grpc: Vec<SocketAddr>,
+    /// DNS, UDP and TCP.
+    pub dns: Vec<SocketAddr>,
+    /// The servers' own protocol; unset when it is switched off.
+    pub server: Option<SocketAddr>,
+    /// Gossip of the datacenter; unset when it is switched off.
+    pub serf_lan: Option<SocketAddr>,
+    /// Gossip between datacenters; unset when it is switched off.
+    pub serf_wan: Option<SocketAddr>,
+}
+
+/// How the agent logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The least grave lines that are written.
+    pub level: LogLevel,
+    /// One JSON object a line.
+    pub json: bool,
+    /// File that lines are appended to, besides standard error.
+    pub file: Option<PathBuf>,
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Config {
+    /// Puts the configuration together from the flags and the files they name.
+    ///
+    /// Reads files and the machine's host name and addresses; opens no port and writes nothing.
+    pub fn load(flags: &AgentFlags) -> Result<Config, ConfigError> {
+        let findings = read::Findings::default();
+        let mut raw = raw::Raw::new(flags.dev.unwrap_or(false));
+        flags.lists_into(&mut raw);
+        for source in load::sources(flags, &findings) {
+            raw.read(&source, &findings);
+        }
+        flags.scalars_into(&mut raw, &findings);
+        for (number, fragment) in flags.hcl.iter().enumerate() {
+            load::fragment(number, fragment, &mut raw, &findings);
+        }
+        let config = resolve::resolve(raw, &findings);
+        let errors = findings.errors.into_inner();
+        match config {
+            Some(mut config) if errors.is_empty() => {
+                config.warnings = findings.warnings.into_inner();
+                Ok(config)
+            }
+            _ => Err(ConfigError(errors)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Keys and flags of Consul that this version does not act on.
+//!
+//! What protects or changes the meaning of the cluster is fatal, because leaving it out in silence
+//! is dangerous; what only tunes or adds is ignored with a warning.
+
+use crate::config::read::Later;
+
+const fn fatal(key: &'static str) -> Later {
+    Later { key, fatal: true }
+}
+
+const fn harmless(key: &'static str) -> Later {
+    Later { key, fatal: false }
+}
+
+/// Keys at the top of a file.
+pub(crate) const TOP_LATER: &[Later] = &[
+    // who may do what
+    fatal("acl"),
+    fatal("acl_datacenter"),
+    fatal("acl_default_policy"),
+    fatal("acl_down_policy"),
+    fatal("acl_master_token"),
+    fatal("acl_token"),
+    fatal("acl_ttl"),
+    fatal("primary_datacenter"),
+    fatal("primary_gateways"),
+    // secrecy
+    fatal("tls"),
+    fatal("ca_file"),
+    fatal("ca_path"),
+    fatal("cert_file"),
+    fatal("key_file"),
+    fatal("tls_min_version"),
+    fatal("tls_cipher_suites"),
+    fatal("verify_incoming"),
+    fatal("verify_incoming_https"),
+    fatal("verify_incoming_rpc"),
+    fatal("verify_outgoing"),
+    fatal("verify_server_hostname"),
+    fatal("auto_encrypt"),
+    fatal("auto_config"),
+    fatal("encrypt"),
+    harmless("encrypt_verify_incoming"),
+    harmless("encrypt_verify_outgoing"),
+    harmless("disable_keyring_file"),
+    fatal("enable_agent_tls_for_checks"),
+    // other servers
+    fatal("retry_join"),
+    fatal("retry_join_wan"),
+    fatal("start_join"),
+    fatal("start_join_wan"),
+    fatal("advertise_addr_wan"),
+    fatal("advertise_addr_ipv4"),
+    fatal("advertise_addr_ipv6"),
+    fatal("advertise_addr_wan_ipv4"),
+    fatal("advertise_addr_wan_ipv6"),
+    fatal("serf_lan"),
+    fatal("serf_wan"),
+    fatal("serf_lan_allowed_cidrs"),
+    fatal("serf_wan_allowed_cidrs"),
+    fatal("read_replica"),
+    fatal("non_voting_server"),
+    fatal("segment"),
+    fatal("segments"),
+    fatal("partition"),
+    fatal("translate_wan_addrs"),
+    harmless("retry_interval"),
+    harmless("retry_interval_wan"),
+    harmless("retry_max"),
+    harmless("retry_max_wan"),
+    harmless("rejoin_after_leave"),
+    harmless("reconnect_timeout"),
+    harmless("reconnect_timeout_wan"),
+    harmless("advertise_reconnect_timeout"),
+    harmless("gossip_lan"),
+    harmless("gossip_wan"),
+    harmless("autopilot"),
+    harmless("server_rejoin_age_max"),
+    harmless("disable_coordinates"),
+    // what the agent runs
+    fatal("watches"),
+    fatal("enable_script_checks"),
+    fatal("enable_local_script_checks"),
+    harmless("discard_check_output"),
+    fatal("unix_sockets"),
+    fatal("connect"),
+    fatal("config_entries"),
+    fatal("cloud"),
+    fatal("audit"),
+    harmless("session_ttl_min"),
+    harmless("discovery_max_stale"),
+    harmless("peering"),
+    harmless("xds"),
+    harmless("cache"),
+    harmless("rpc"),
+    harmless("raft_protocol"),
+    harmless("raft_logstore"),
+    harmless("raft_boltdb"),
+    harmless("protocol"),
+    harmless("use_streaming_backend"),
+    harmless("experiments"),
+    harmless("license_path"),
+    harmless("reporting"),
+    harmless("auto_reload_config"),
+    harmless("enable_central_service_config"),
+    harmless("disable_http_unprintable_char_filter"),
+    // around it
+    harmless("ui"),
+    harmless("ui_dir"),
+    harmless("ui_config"),
+    harmless("ui_content_path"),
+    harmless("enable_debug"),
+    harmless("enable_syslog"),
+    harmless("syslog_facility"),
+    harmless("log_rotate_bytes"),
+    harmless("log_rotate_duration"),
+    harmless("log_rotate_max_files"),
+];
+
+/// Keys of a service.
+pub(crate) const SERVICE_LATER: &[Later] =
+    &[fatal("kind"), fatal("proxy"), fatal("connect"), fatal("namespace"), fatal("partition"), fatal("locality"), fatal("ports")];
+
+/// Keys of a check.
+pub(crate) const CHECK_LATER: &[Later] = &[fatal("namespace"), fatal("partition"), fatal("script")];
+
+/// Keys of `dns_config`.
+pub(crate) const DNS_LATER: &[Later] = &[harmless("use_cache"), harmless("cache_max_age"), harmless("prefer_namespace")];
+
+/// Keys of `http_config`.
+pub(crate) const HTTP_LATER: &[Later] =
+    &[fatal("block_endpoints"), fatal("allow_write_http_from"), harmless("use_cache"), harmless("max_header_bytes")];
+
+/// Keys of `limits`.
+pub(crate) const LIMITS_LATER: &[Later] = &[
+    fatal("request_limits"),
+    fatal("rpc_rate"),
+    harmless("rpc_max_burst"),
+    harmless("https_handshake_timeout"),
+    harmless("rpc_handshake_timeout"),
+    harmless("rpc_client_timeout"),
+    harmless("rpc_max_conns_per_client"),
+];
+
+/// Keys of `ports`; each is a port that would have to be open.
+pub(crate) const PORTS_LATER: &[Later] =
+    &[harmless("sidecar_min_port"), harmless("sidecar_max_port"), harmless("expose_min_port"), harmless("expose_max_port")];
+
+/// Keys of `telemetry`.
+pub(crate) const TELEMETRY_LATER: &[Later] = &[
+    harmless("prefix_filter"),
+    harmless("filter_default"),
+    harmless("statsd_address"),
+    harmless("statsite_address"),
+    harmless("dogstatsd_addr"),
+    harmless("dogstatsd_tags"),
+    harmless("enable_host_metrics"),
+    harmless("disable_per_tenancy_usage_metrics"),
+    harmless("retry_failed_connection"),
+    harmless("circonus_api_token"),
+    harmless("circonus_api_app"),
+    harmless("circonus_api_url"),
+    harmless("circonus_submission_interval"),
+    harmless("circonus_submission_url"),
+    harmless("circonus_check_id"),
+    harmless("circonus_check_tags"),
+    harmless("circonus_broker_id"),
+];
+
+/// Flags of `agent`, each with whether it takes a value.
+pub(crate) const FLAGS_LATER: &[(&str, bool)] = &[
+    ("advertise-wan", true),
+    ("allow-write-http-from", true),
+    ("enable-local-script-checks", false),
+    ("enable-script-checks", false),
+    ("encrypt", true),
+    ("grpc-tls-port", true),
+    ("https-port", true),
+    ("join", true),
+    ("join-wan", true),
+    ("primary-gateway", true),
+    ("read-replica", false),
+    ("retry-join", true),
+    ("retry-join-wan", true),
+    ("serf-lan-allowed-cidrs", true),
+    ("serf-wan-allowed-cidrs", true),
+    ("serf-lan-bind", true),
+    ("serf-wan-bind", true),
+    ("syslog", false),
+    ("ui-dir", true),
+];

@@ -1,0 +1,218 @@
+//! What the sources say, before it is checked: later sources write over earlier ones.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use service::agent::{CheckRegistration, ServiceDefinition};
+
+use crate::config::definition;
+use crate::config::read::{Findings, Reader};
+use crate::config::sections::{
+    DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, Raft, TELEMETRY_LATER, TOP_LATER, Telemetry, WatchHistory, set,
+};
+use crate::config::text::Field;
+
+/// A file, or a fragment of the command line, that could be read.
+pub(crate) struct Source {
+    /// Its name in messages.
+    pub(crate) name: String,
+    /// What it holds.
+    pub(crate) fields: Vec<Field>,
+}
+
+/// A port: -1 is off.
+pub(crate) type Port = i64;
+
+/// Ports by face.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) http: Port,
+    pub(crate) grpc: Port,
+    pub(crate) dns: Port,
+    pub(crate) server: Port,
+    pub(crate) serf_lan: Port,
+    pub(crate) serf_wan: Port,
+    pub(crate) https: Port,
+    pub(crate) grpc_tls: Port,
+}
+
+/// Addresses by face, in place of `client_addr`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Addresses {
+    pub(crate) http: Option<String>,
+    pub(crate) grpc: Option<String>,
+    pub(crate) dns: Option<String>,
+    pub(crate) https: Option<String>,
+    pub(crate) grpc_tls: Option<String>,
+}
+
+/// The sum of the sources so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    pub(crate) dev: bool,
+    pub(crate) server: bool,
+    pub(crate) bootstrap: bool,
+    pub(crate) bootstrap_expect: Option<i64>,
+    pub(crate) datacenter: String,
+    pub(crate) node_name: Option<String>,
+    pub(crate) node_id: Option<String>,
+    pub(crate) node_meta: BTreeMap<String, String>,
+    pub(crate) bind_addr: String,
+    pub(crate) advertise_addr: Option<String>,
+    pub(crate) client_addr: Vec<String>,
+    pub(crate) addresses: Addresses,
+    pub(crate) ports: Ports,
+    pub(crate) data_dir: Option<String>,
+    pub(crate) pid_file: Option<String>,
+    pub(crate) log_level: String,
+    pub(crate) log_json: bool,
+    pub(crate) log_file: Option<String>,
+    pub(crate) domain: String,
+    pub(crate) alt_domain: Option<String>,
+    pub(crate) recursors: Vec<String>,
+    pub(crate) dns: Dns,
+    pub(crate) http: Http,
+    pub(crate) limits: Limits,
+    pub(crate) default_query_time: Duration,
+    pub(crate) max_query_time: Duration,
+    pub(crate) check_output_max_size: usize,
+    pub(crate) check_update_interval: Duration,
+    pub(crate) raft: Raft,
+    pub(crate) watch_history: WatchHistory,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) services: Vec<ServiceDefinition>,
+    pub(crate) checks: Vec<CheckRegistration>,
+    pub(crate) leave_on_terminate: Option<bool>,
+    pub(crate) skip_leave_on_interrupt: Option<bool>,
+}
+
+impl Raw {
+    /// The defaults, or what `-dev` makes of them.
+    pub(crate) fn new(dev: bool) -> Self {
+        Raw {
+            dev,
+            server: dev,
+            bootstrap: dev,
+            bootstrap_expect: None,
+            datacenter: "dc1".into(),
+            node_name: None,
+            node_id: None,
+            node_meta: BTreeMap::new(),
+            bind_addr: if dev { "127.0.0.1" } else { "0.0.0.0" }.into(),
+            advertise_addr: None,
+            client_addr: Vec::new(),
+            addresses: Addresses::default(),
+            ports: Ports { http: 8500, grpc: 8502, dns: 8600, server: 8300, serf_lan: 8301, serf_wan: 8302, https: -1, grpc_tls: -1 },
+            data_dir: None,
+            pid_file: None,
+            log_level: "info".into(),
+            log_json: false,
+            log_file: None,
+            domain: "consul".into(),
+            alt_domain: None,
+            recursors: Vec::new(),
+            dns: Dns::default(),
+            http: Http::default(),
+            limits: Limits::default(),
+            default_query_time: Duration::from_secs(300),
+            max_query_time: Duration::from_secs(600),
+            check_output_max_size: 4096,
+            check_update_interval: Duration::from_secs(300),
+            raft: Raft { multiplier: if dev { 1 } else { 5 }, ..Raft::default() },
+            watch_history: WatchHistory::default(),
+            telemetry: Telemetry::default(),
+            services: Vec::new(),
+            checks: Vec::new(),
+            leave_on_terminate: None,
+            skip_leave_on_interrupt: None,
+        }
+    }
+
+    /// Adds what a source says.
+    pub(crate) fn read(&mut self, source: &Source, findings: &Findings) {
+        let mut keys = Reader::new(&source.name, &source.fields, findings);
+        self.read_identity(&mut keys);
+        self.read_network(&mut keys);
+        self.read_process(&mut keys);
+        self.read_sections(&mut keys, findings);
+        definition::read(&mut keys, &mut self.services, &mut self.checks);
+        keys.finish(TOP_LATER);
+    }
+
+    fn read_identity(&mut self, keys: &mut Reader<'_>) {
+        set(&mut self.server, keys.flag("server"));
+        set(&mut self.bootstrap, keys.flag("bootstrap"));
+        set(&mut self.bootstrap_expect, keys.number("bootstrap_expect").map(Some));
+        set(&mut self.datacenter, keys.text("datacenter"));
+        set(&mut self.node_name, keys.text("node_name").map(Some));
+        set(&mut self.node_id, keys.text("node_id").map(Some));
+        self.node_meta.extend(keys.pairs("node_meta"));
+        keys.flag("disable_host_node_id");
+    }
+
+    fn read_network(&mut self, keys: &mut Reader<'_>) {
+        set(&mut self.bind_addr, keys.text("bind_addr"));
+        set(&mut self.advertise_addr, keys.text("advertise_addr").map(Some));
+        self.client_addr.extend(keys.texts("client_addr"));
+        let addresses = &mut self.addresses;
+        keys.sections("addresses", &[], |keys| {
+            set(&mut addresses.http, keys.text("http").map(Some));
+            set(&mut addresses.grpc, keys.text("grpc").map(Some));
+            set(&mut addresses.dns, keys.text("dns").map(Some));
+            set(&mut addresses.https, keys.text("https").map(Some));
+            set(&mut addresses.grpc_tls, keys.text("grpc_tls").map(Some));
+        });
+        let ports = &mut self.ports;
+        keys.sections("ports", PORTS_LATER, |keys| {
+            set(&mut ports.http, keys.number("http"));
+            set(&mut ports.grpc, keys.number("grpc"));
+            set(&mut ports.dns, keys.number("dns"));
+            set(&mut ports.server, keys.number("server"));
+            set(&mut ports.serf_lan, keys.number("serf_lan"));
+            set(&mut ports.serf_wan, keys.number("serf_wan"));
+            set(&mut ports.https, keys.number("https"));
+            set(&mut ports.grpc_tls, keys.number("grpc_tls"));
+        });
+    }
+
+    fn read_process(&mut self, keys: &mut Reader<'_>) {
+        set(&mut self.data_dir, keys.text("data_dir").map(Some));
+        set(&mut self.pid_file, keys.text("pid_file").map(Some));
+        set(&mut self.log_level, keys.text("log_level"));
+        set(&mut self.log_json, keys.flag("log_json"));
+        set(&mut self.log_file, keys.text("log_file").map(Some));
+        set(&mut self.leave_on_terminate, keys.flag("leave_on_terminate").map(Some));
+        set(&mut self.skip_leave_on_interrupt, keys.flag("skip_leave_on_interrupt").map(Some));
+        for nothing_to_disable in ["disable_update_check", "disable_anonymous_signature", "disable_remote_exec"] {
+            keys.flag(nothing_to_disable);
+        }
+    }
+
+    fn read_sections(&mut self, keys: &mut Reader<'_>, findings: &Findings) {
+        set(&mut self.domain, keys.text("domain"));
+        set(&mut self.alt_domain, keys.text("alt_domain").map(Some));
+        self.recursors.extend(keys.texts("recursors"));
+        keys.sections("dns_config", DNS_LATER, |keys| self.dns.read(keys, findings));
+        keys.sections("http_config", HTTP_LATER, |keys| self.http.response_headers.extend(keys.pairs("response_headers")));
+        keys.sections("limits", LIMITS_LATER, |keys| self.limits.read(keys));
+        keys.sections("telemetry", TELEMETRY_LATER, |keys| self.telemetry.read(keys, findings));
+        set(&mut self.default_query_time, keys.duration("default_query_time"));
+        set(&mut self.max_query_time, keys.duration("max_query_time"));
+        set(&mut self.check_output_max_size, keys.number::<u32>("check_output_max_size").map(|size| size as usize));
+        set(&mut self.check_update_interval, keys.duration("check_update_interval"));
+        let raft = &mut self.raft;
+        keys.sections("performance", &[], |keys| {
+            set(&mut raft.multiplier, keys.number("raft_multiplier"));
+            set(&mut raft.leave_drain_time, keys.duration("leave_drain_time"));
+            set(&mut raft.rpc_hold_timeout, keys.duration("rpc_hold_timeout"));
+        });
+        set(&mut raft.snapshot_threshold, keys.number("raft_snapshot_threshold"));
+        set(&mut raft.snapshot_interval, keys.duration("raft_snapshot_interval"));
+        set(&mut raft.trailing_logs, keys.number("raft_trailing_logs"));
+        let history = &mut self.watch_history;
+        keys.sections("watch_history", &[], |keys| {
+            set(&mut history.changes_max, keys.number::<u32>("changes_max").map(|n| n as usize));
+            set(&mut history.bytes_max, keys.number::<i64>("bytes_max").and_then(|n| usize::try_from(n).ok()));
+        });
+    }
+}

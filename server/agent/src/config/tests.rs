@@ -1,0 +1,178 @@
+//! The configuration as operators write it.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+fn file(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn dev() -> AgentFlags {
+    AgentFlags { dev: Some(true), node: Some("n1".into()), ..AgentFlags::default() }
+}
+
+fn hcl(text: &str) -> Result<Config, ConfigError> {
+    Config::load(&AgentFlags { hcl: vec![text.into()], ..dev() })
+}
+
+#[test]
+fn dev_needs_nothing_else() {
+    let config = Config::load(&dev()).unwrap();
+    assert!(config.dev && config.server && config.data_dir.is_none());
+    assert_eq!(config.bind_addr.to_string(), "127.0.0.1");
+    assert_eq!(config.advertise_addr.to_string(), "127.0.0.1");
+    assert_eq!(config.listen.http, ["127.0.0.1:8500".parse().unwrap()]);
+    assert_eq!(config.listen.grpc, ["127.0.0.1:8502".parse().unwrap()]);
+    assert_eq!(config.listen.dns, ["127.0.0.1:8600".parse().unwrap()]);
+    assert_eq!((config.datacenter.as_str(), config.dns.domain.as_str()), ("dc1", "consul"));
+    assert_eq!(config.warnings, [] as [&str; 0]);
+}
+
+#[test]
+fn later_sources_count_over_earlier_ones() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("conf.d");
+    fs::create_dir(&directory).unwrap();
+    let first = file(
+        home.path(),
+        "first.hcl",
+        "datacenter = \"a\"\nrecursors = [\"10.0.0.2\"]\nnode_meta { x = 1, y = 1 }\nports { http = 1, dns = 1 }",
+    );
+    file(&directory, "b.json", r#"{"datacenter": "c", "recursors": ["10.0.0.4"], "node_meta": {"y": "3"}}"#);
+    file(&directory, "a.hcl", "datacenter = \"b\"\nrecursors = [\"10.0.0.3\"]\nnode_meta { y = 2 }\nports { http = 2 }");
+    file(&directory, "notes.txt", "not configuration");
+    let flags = AgentFlags {
+        config_paths: vec![first, directory],
+        recursor: vec!["10.0.0.1".into()],
+        http_port: Some(3),
+        node_meta: vec!["z:4:5".into()],
+        hcl: vec!["log_level = \"warn\"".into(), "log_level = \"ERR\"".into()],
+        ..dev()
+    };
+    let config = Config::load(&flags).unwrap();
+    assert_eq!(config.datacenter, "c");
+    let recursors: Vec<String> = config.dns.recursors.iter().map(|place| place.ip().to_string()).collect();
+    assert_eq!(recursors, ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    let meta: Vec<(&str, &str)> = config.node_meta.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(meta, [("x", "1"), ("y", "3"), ("z", "4:5")]);
+    assert_eq!((config.listen.http[0].port(), config.listen.dns[0].port()), (3, 1));
+    assert_eq!(config.log.level, LogLevel::Error);
+    assert!(config.warnings.iter().any(|warning| warning.contains("notes.txt")), "{:?}", config.warnings);
+}
+
+#[test]
+fn every_foundation_key_is_read() {
+    let config = hcl(r#"
+        server = true  bootstrap_expect = 1  datacenter = "DC-9"  node_id = "8F5A7C0E-2d3b-4c1a-9e6f-0123456789ab"
+        bind_addr = "127.0.0.1"  advertise_addr = "10.0.0.9"  client_addr = "127.0.0.1 ::1"
+        addresses { dns = "127.0.0.2" }  ports { http = 0, grpc = -1, server = -1 }
+        log_json = true  log_file = "/tmp/x.log"  pid_file = "/tmp/x.pid"  domain = "Example."  alt_domain = "lictor."
+        dns_config { node_ttl = "5s" service_ttl { "*" = "1s", "web*" = "2s" } only_passing = true udp_answer_limit = 5
+                     recursor_strategy = "random" soa { min_ttl = 30 } }
+        default_query_time = "10s"  max_query_time = "20s"
+        limits { kv_max_value_size = 1048576  txn_max_req_len = 2048  http_max_conns_per_client = 7 }
+        performance { raft_multiplier = 2 }  raft_snapshot_threshold = 100  raft_snapshot_interval = "1s"  raft_trailing_logs = 50
+        watch_history { changes_max = 10  bytes_max = 1000 }
+        http_config { response_headers { "X-Frame-Options" = "DENY" } }
+        telemetry { prometheus_retention_time = "60s" disable_hostname = true }
+        service { name = "web" port = 80 }  checks = [{ name = "disk", ttl = "1m" }]
+        leave_on_terminate = true  skip_leave_on_interrupt = false  disable_update_check = true
+    "#)
+    .unwrap();
+    assert_eq!((config.datacenter.as_str(), config.node_id.as_deref()), ("dc-9", Some("8f5a7c0e-2d3b-4c1a-9e6f-0123456789ab")));
+    assert_eq!(config.listen.http, ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+    assert_eq!((config.listen.grpc.len(), config.listen.server), (0, None));
+    assert_eq!(config.listen.dns, ["127.0.0.2:8600".parse().unwrap()]);
+    assert_eq!((config.dns.domain.as_str(), config.dns.alt_domain.as_deref()), ("example", Some("lictor")));
+    assert_eq!((config.dns.service_ttl["web*"].as_secs(), config.dns.soa_min_ttl.as_secs(), config.dns.recursor_random), (2, 30, true));
+    assert_eq!(
+        (config.limits.kv_max_value_size, config.limits.txn_max_req_len, config.limits.http_max_conns_per_client),
+        (1_048_576, 2048, 7)
+    );
+    assert_eq!((config.raft.multiplier, config.raft.snapshot_threshold, config.raft.trailing_logs), (2, 100, 50));
+    assert_eq!((config.watch_history.changes_max, config.watch_history.bytes_max), (10, 1000));
+    assert_eq!(config.http.response_headers["X-Frame-Options"], "DENY");
+    assert_eq!((config.services.len(), config.checks.len()), (1, 1));
+    assert!(config.leave_on_terminate && !config.skip_leave_on_interrupt);
+}
+
+#[test]
+fn mistakes_say_what_and_what_to_do() {
+    let cases = [
+        ("prots { http = 1 }", "-hcl fragment 1:1: unknown key `prots`; did you mean `ports`?"),
+        ("\nports {\n htp = 1 }", "-hcl fragment 1:3: unknown key `ports.htp`; did you mean `ports.http`?"),
+        ("acl { enabled = true }", "`acl` is not part of this version; remove it"),
+        ("encrypt = \"abc\"", "`encrypt` is not part of this version"),
+        ("retry_join = [\"10.0.0.1\"]", "`retry_join` is not part of this version"),
+        ("limits { request_limits { mode = \"enforcing\" } }", "`limits.request_limits` is not part of this version"),
+        ("server = false", "client agents are not part of this version"),
+        ("bootstrap = false\nbootstrap_expect = 3", "a cluster of 3 servers is not part of this version; use `-bootstrap-expect=1`"),
+        ("datacenter = \"a b\"", "`datacenter` must be"),
+        ("node_name = \"a b\"", "the node name `a b`"),
+        ("node_id = \"x\"", "`node_id` is a UUID"),
+        ("bind_addr = \"{{ GetPrivateIP }}\"", "address templates are not part of this version"),
+        ("client_addr = \"unix:///x\"", "Unix sockets are not part of this version"),
+        ("advertise_addr = \"0.0.0.0\"", "cannot be a wildcard"),
+        ("ports { http = 70000 }", "`ports.http` is a port from 0 to 65535, or -1"),
+        ("ports { https = 8501 }", "TLS is not part of this version"),
+        ("ports { http = 9, grpc = 9 }", "`ports.http` and `ports.grpc` are both 9"),
+        ("log_level = \"loud\"", "unknown log level `loud`"),
+        ("domain = \"a..b\"", "`domain` is a DNS name"),
+        ("max_query_time = \"1s\"", "`max_query_time` must not be shorter"),
+        ("performance { raft_multiplier = 11 }", "from 1 to 10"),
+        ("node_meta { \"consul-x\" = \"1\" }", "kept for the system"),
+        ("a = ", "-hcl fragment 1:1: a value is expected"),
+    ];
+    for (text, part) in cases {
+        let error = hcl(text).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let error = hcl("quux = 1\ndatacenter = \"!\"\nlog_level = \"loud\"").unwrap_err();
+    assert_eq!(error.0.len(), 3, "{error}");
+}
+
+#[test]
+fn a_durable_server_needs_a_directory() {
+    let flags = AgentFlags {
+        server: Some(true),
+        bootstrap_expect: Some(1),
+        bind: Some("127.0.0.1".into()),
+        node: Some("n".into()),
+        ..AgentFlags::default()
+    };
+    let error = Config::load(&flags).unwrap_err().to_string();
+    assert!(error.contains("add `-data-dir=DIR`"), "{error}");
+    let config = Config::load(&AgentFlags { data_dir: Some("/d".into()), ..flags.clone() }).unwrap();
+    assert_eq!(config.data_dir, Some("/d".into()));
+    let error = Config::load(&AgentFlags { bootstrap_expect: None, data_dir: Some("/d".into()), ..flags }).unwrap_err().to_string();
+    assert!(error.contains("add `-bootstrap-expect=1`"), "{error}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let odd = file(home.path(), "agent.conf", "datacenter = \"x\"");
+    for (path, part) in
+        [(home.path().join("none.hcl"), "cannot read configuration"), (odd.clone(), "ends neither in `.hcl` nor in `.json`")]
+    {
+        let error = Config::load(&AgentFlags { config_paths: vec![path], ..dev() }).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let forced = AgentFlags { config_paths: vec![odd], config_format: Some("hcl".into()), ..dev() };
+    assert_eq!(Config::load(&forced).unwrap().datacenter, "x");
+}
+
+#[test]
+fn harmless_keys_of_consul_only_warn() {
+    let config = hcl("ui_config { enabled = true }\nenable_debug = true\nautopilot { cleanup_dead_servers = true }").unwrap();
+    assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
+    assert!(hcl("acl { enabled = false }\nconnect { enabled = false }\nverify_incoming = false").unwrap().warnings.is_empty());
+}
