@@ -27,6 +27,8 @@ impl Outcome {
 /// One row that a transaction answers with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TxnResult {
+    /// Position of the step, from 0.
+    pub op_index: usize,
     /// The entry; its value is shown only where `with_value` is set.
     pub entry: KvEntry,
     /// Whether the step was a read that shows values.

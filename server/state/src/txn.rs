@@ -39,25 +39,39 @@ impl TxnOp {
     }
 }
 
+/// The rows of a transaction's answer, and the step that shows rows at present.
+#[derive(Default)]
+struct Results {
+    op_index: usize,
+    rows: Vec<TxnResult>,
+}
+
+impl Results {
+    fn push(&mut self, entry: KvEntry, with_value: bool) {
+        self.rows.push(TxnResult { op_index: self.op_index, entry, with_value });
+    }
+}
+
 fn steps(tables: &mut Tables, index: LogIndex, ops: &[TxnOp], effects: &mut Effects) -> (Vec<TxnResult>, Vec<TxnFailure>) {
-    let mut results = Vec::new();
+    let mut results = Results::default();
     let mut failures = Vec::new();
     for (op_index, op) in ops.iter().enumerate() {
+        results.op_index = op_index;
         if let Err(what) = step(tables, index, op, &mut results, effects) {
             failures.push(TxnFailure { op_index, what });
         }
     }
-    (results, failures)
+    (results.rows, failures)
 }
 
-fn step(tables: &mut Tables, at: LogIndex, op: &TxnOp, results: &mut Vec<TxnResult>, effects: &mut Effects) -> Result<(), String> {
+fn step(tables: &mut Tables, at: LogIndex, op: &TxnOp, results: &mut Results, effects: &mut Effects) -> Result<(), String> {
     let TxnOp::Kv { verb, key, value, flags, index, session } = op;
     let name = text(key);
     let current = tables.kv.get(&**key).cloned();
     let mut write = |tables: &mut Tables, compare, lock, failure: &dyn Fn() -> String| {
         let request = Set { key, value, flags: *flags, compare, lock };
         let entry = set(tables, at, request, effects).map_err(|refusal| explain(refusal, failure))?;
-        results.push(TxnResult { entry, with_value: false });
+        results.push(entry, false);
         Ok(())
     };
     let stale = || format!("failed to set key \"{name}\", index is stale");
@@ -102,13 +116,13 @@ fn cas(index: LogIndex) -> Compare {
     if index == LogIndex::ZERO { Compare::Absent } else { Compare::ModifyIndex(index) }
 }
 
-fn show(results: &mut Vec<TxnResult>, entry: KvEntry) -> Result<(), String> {
-    results.push(TxnResult { entry, with_value: true });
+fn show(results: &mut Results, entry: KvEntry) -> Result<(), String> {
+    results.push(entry, true);
     Ok(())
 }
 
-fn checked(results: &mut Vec<TxnResult>, entry: KvEntry) -> Result<(), String> {
-    results.push(TxnResult { entry, with_value: false });
+fn checked(results: &mut Results, entry: KvEntry) -> Result<(), String> {
+    results.push(entry, false);
     Ok(())
 }
 
