@@ -1,5 +1,13 @@
-//! The process: configuration, command line, telemetry, start and stop, and the wiring of all
+//! The process: configuration, command line, telemetry, start and stop, and the wiring of all the
 //! crates below.
 
+pub mod banner;
 pub mod config;
+mod metrics_catalog;
 mod nearest;
+pub mod shutdown;
+pub mod start;
+pub mod telemetry;
+
+/// The product's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -129,8 +129,7 @@ pub(crate) const CHECK_LATER: &[Later] = &[fatal("namespace"), fatal("partition"
 pub(crate) const DNS_LATER: &[Later] = &[harmless("use_cache"), harmless("cache_max_age"), harmless("prefer_namespace")];
 
 /// Keys of `http_config`.
-pub(crate) const HTTP_LATER: &[Later] =
-    &[fatal("block_endpoints"), fatal("allow_write_http_from"), harmless("use_cache"), harmless("max_header_bytes")];
+pub(crate) const HTTP_LATER: &[Later] = &[fatal("allow_write_http_from"), harmless("use_cache"), harmless("max_header_bytes")];
 
 /// Keys of `limits`.
 pub(crate) const LIMITS_LATER: &[Later] = &[
@@ -168,25 +167,53 @@ pub(crate) const TELEMETRY_LATER: &[Later] = &[
     harmless("circonus_broker_id"),
 ];
 
-/// Flags of `agent`, each with whether it takes a value.
-pub(crate) const FLAGS_LATER: &[(&str, bool)] = &[
-    ("advertise-wan", true),
-    ("allow-write-http-from", true),
-    ("enable-local-script-checks", false),
-    ("enable-script-checks", false),
-    ("encrypt", true),
-    ("grpc-tls-port", true),
-    ("https-port", true),
-    ("join", true),
-    ("join-wan", true),
-    ("primary-gateway", true),
-    ("read-replica", false),
-    ("retry-join", true),
-    ("retry-join-wan", true),
-    ("serf-lan-allowed-cidrs", true),
-    ("serf-wan-allowed-cidrs", true),
-    ("serf-lan-bind", true),
-    ("serf-wan-bind", true),
-    ("syslog", false),
-    ("ui-dir", true),
+/// A flag of `agent` that this version does not act on.
+pub(crate) struct LaterFlag {
+    /// Its name, without dashes.
+    pub(crate) name: &'static str,
+    /// Whether it takes a value.
+    pub(crate) value: bool,
+    /// Refuses to start; otherwise it is ignored with a warning.
+    pub(crate) fatal: bool,
+}
+
+const fn flag(name: &'static str, value: bool, fatal: bool) -> LaterFlag {
+    LaterFlag { name, value, fatal }
+}
+
+/// The flags of `agent` that this version does not act on.
+pub(crate) const FLAGS_LATER: &[LaterFlag] = &[
+    flag("advertise-wan", true, true),
+    flag("allow-write-http-from", true, true),
+    flag("enable-local-script-checks", false, true),
+    flag("enable-script-checks", false, true),
+    flag("encrypt", true, true),
+    flag("grpc-tls-port", true, true),
+    flag("https-port", true, true),
+    flag("join", true, true),
+    flag("join-wan", true, true),
+    flag("primary-gateway", true, true),
+    flag("read-replica", false, true),
+    flag("retry-join", true, true),
+    flag("retry-join-wan", true, true),
+    flag("serf-lan-allowed-cidrs", true, true),
+    flag("serf-lan-bind", true, true),
+    flag("serf-wan-allowed-cidrs", true, true),
+    flag("serf-wan-bind", true, true),
+    flag("auto-reload-config", false, false),
+    flag("disable-keyring-file", false, false),
+    flag("log-rotate-bytes", true, false),
+    flag("log-rotate-duration", true, false),
+    flag("log-rotate-max-files", true, false),
+    flag("protocol", true, false),
+    flag("raft-protocol", true, false),
+    flag("rejoin", false, false),
+    flag("retry-interval", true, false),
+    flag("retry-interval-wan", true, false),
+    flag("retry-max", true, false),
+    flag("retry-max-wan", true, false),
+    flag("syslog", false, false),
+    flag("ui", false, false),
+    flag("ui-content-path", true, false),
+    flag("ui-dir", true, false),
 ];

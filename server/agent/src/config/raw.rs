@@ -193,7 +193,10 @@ impl Raw {
         set(&mut self.alt_domain, keys.text("alt_domain").map(Some));
         self.recursors.extend(keys.texts("recursors"));
         keys.sections("dns_config", DNS_LATER, |keys| self.dns.read(keys, findings));
-        keys.sections("http_config", HTTP_LATER, |keys| self.http.response_headers.extend(keys.pairs("response_headers")));
+        keys.sections("http_config", HTTP_LATER, |keys| {
+            self.http.response_headers.extend(keys.pairs("response_headers"));
+            self.http.block_endpoints.extend(keys.texts("block_endpoints"));
+        });
         keys.sections("limits", LIMITS_LATER, |keys| self.limits.read(keys));
         keys.sections("telemetry", TELEMETRY_LATER, |keys| self.telemetry.read(keys, findings));
         set(&mut self.default_query_time, keys.duration("default_query_time"));

@@ -64,7 +64,6 @@ impl<'a> Reader<'a> {
         self.camel = true;
     }
 
-
     /// Adds an error about this section.
     pub(crate) fn refuse(&self, text: &str) {
         let line = self.fields.first().map_or(1, |field| field.line);

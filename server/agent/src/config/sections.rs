@@ -162,6 +162,8 @@ impl Dns {
 pub struct Http {
     /// Headers that every answer carries.
     pub response_headers: BTreeMap<String, String>,
+    /// Paths that begin with one of these are refused.
+    pub block_endpoints: Vec<String>,
 }
 
 /// Bounds on requests: `limits`.
@@ -238,7 +240,7 @@ impl Default for WatchHistory {
 /// Metrics: `telemetry`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
-    /// How long a figure that is no longer written is still shown; zero shows it for ever.
+    /// Accepted for Consul's sake. The list of figures is fixed, so that none expires.
     pub prometheus_retention_time: Duration,
     /// Leave the host's name out of gauges. They never carry it here.
     pub disable_hostname: bool,

@@ -1,0 +1,102 @@
+//! Every figure that the agent keeps, by the name under which Prometheus reads it.
+//!
+//! All of them are registered at the start, so that a dashboard finds each one at zero instead of
+//! missing. Names are those that dashboards for Consul know where the figure means the same.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+/// How a figure behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations in milliseconds, shown with their median, 90th and 99th percentile.
+    Summary,
+}
+
+/// One figure.
+pub(crate) struct Series {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// How it behaves.
+    pub(crate) kind: Kind,
+    /// The labels that tell its rows apart; with labels there is no row until something happens.
+    pub(crate) labels: &'static [&'static str],
+    /// What it means.
+    pub(crate) help: &'static str,
+}
+
+const fn series(kind: Kind, name: &'static str, help: &'static str) -> Series {
+    Series { name, kind, labels: &[], help }
+}
+
+use Kind::{Counter, Gauge, Summary};
+
+/// The figures.
+pub(crate) const CATALOG: &[Series] = &[
+    // writes
+    series(Summary, "consul_kvs_apply", "Time to apply a write of a key, in milliseconds"),
+    series(Summary, "consul_txn_apply", "Time to apply a transaction, in milliseconds"),
+    series(Summary, "consul_catalog_register", "Time to register in the catalog, in milliseconds"),
+    series(Summary, "consul_catalog_deregister", "Time to deregister from the catalog, in milliseconds"),
+    // consensus
+    series(Counter, "consul_raft_apply", "Commands handed to the log"),
+    series(Summary, "consul_raft_commitTime", "Time from proposing a command to its commit, in milliseconds"),
+    series(Summary, "consul_raft_fsm_apply", "Time to apply a group of commands to the tables, in milliseconds"),
+    series(Counter, "consul_raft_state_leader", "Times this server became leader"),
+    series(Counter, "consul_raft_state_candidate", "Times this server stood for election"),
+    series(Gauge, "consul_raft_leader_lastContact", "Milliseconds since the leader was last heard from"),
+    series(Gauge, "consul_raft_last_index", "Last index in the log"),
+    series(Gauge, "consul_raft_applied_index", "Last index applied"),
+    series(Gauge, "consul_raft_term", "Current term"),
+    series(Counter, "consul_raft_snapshot_create", "Snapshots made"),
+    series(Gauge, "consul_server_isLeader", "1 on the leader, 0 elsewhere"),
+    // requests
+    series(Counter, "consul_rpc_request", "gRPC calls"),
+    series(Counter, "consul_rpc_request_error", "gRPC calls that failed"),
+    series(Counter, "consul_rpc_query", "Reads, by any face"),
+    series(Counter, "consul_rpc_consistentRead", "Linearizable reads"),
+    series(Gauge, "consul_rpc_queries_blocking", "Blocking queries that wait now"),
+    Series { name: "consul_api_http", kind: Summary, labels: &["method", "path"], help: "Time to answer an HTTP request, in milliseconds" },
+    series(Gauge, "consul_api_http_connections", "HTTP connections open now"),
+    // DNS
+    series(Summary, "consul_dns_domain_query", "Time to answer a DNS query for the own domain, in milliseconds"),
+    series(Summary, "consul_dns_ptr_query", "Time to answer a reverse DNS query, in milliseconds"),
+    series(Counter, "consul_dns_query", "DNS queries"),
+    series(Counter, "consul_dns_stale_queries", "DNS answers from a server that had lost the leader"),
+    // state
+    series(Gauge, "consul_state_nodes", "Nodes registered"),
+    series(Gauge, "consul_state_services", "Services by name"),
+    series(Gauge, "consul_state_service_instances", "Instances of services"),
+    series(Gauge, "consul_state_kv_entries", "Keys"),
+    // watches
+    series(Gauge, "consul_watch_streams", "Streams that carry watches"),
+    series(Gauge, "consul_watch_watchers", "Watches open now"),
+    series(Counter, "consul_watch_resets", "Watches that had to begin anew with a snapshot"),
+    // the process
+    series(Gauge, "consul_runtime_sys_bytes", "Resident memory in bytes"),
+    series(Gauge, "consul_runtime_threads", "Threads"),
+    series(Gauge, "consul_runtime_open_files", "Open files and sockets"),
+    Series { name: "consul_version", kind: Gauge, labels: &["version"], help: "1 for the running version" },
+];
+
+/// Makes each figure known to the recorder that is installed, at zero.
+pub(crate) fn register() {
+    for series in CATALOG {
+        match series.kind {
+            Counter => describe_counter!(series.name, series.help),
+            Gauge => describe_gauge!(series.name, series.help),
+            Summary => describe_histogram!(series.name, Unit::Milliseconds, series.help),
+        }
+        if !series.labels.is_empty() {
+            continue;
+        }
+        match series.kind {
+            Counter => counter!(series.name).absolute(0),
+            Gauge => gauge!(series.name).set(0.0),
+            Summary => drop(histogram!(series.name)),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Logs and metrics of the process.
+//!
+//! Lines of the log go to standard error, so that standard output holds nothing but what programs
+//! read. Metrics are rendered when somebody asks; nothing is pushed and no port is opened for them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics::gauge;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
+
+use crate::config::{Log, LogLevel};
+use crate::metrics_catalog;
+
+/// How often samples are folded into their summaries, so that they take no memory between two
+/// questions for the metrics.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The metrics of the process. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    handle: PrometheusHandle,
+}
+
+impl Metrics {
+    /// Installs the recorder for the whole process and registers every figure at zero.
+    ///
+    /// Errors when another recorder is installed already.
+    pub fn install() -> anyhow::Result<Self> {
+        let recorder = recorder()?;
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).context("metrics are recorded by somebody else in this process")?;
+        metrics_catalog::register();
+        gauge!("consul_version", "version" => crate::VERSION).set(1.0);
+        Ok(Metrics { handle })
+    }
+
+    /// All figures in Prometheus' text format.
+    pub fn render(&self) -> String {
+        sample_process();
+        self.handle.render()
+    }
+
+    /// The same as a function, for a face that does not know this crate.
+    pub fn source(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let metrics = self.clone();
+        Arc::new(move || metrics.render())
+    }
+
+    /// Keeps the figures compact until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            self.handle.run_upkeep();
+        }
+    }
+}
+
+fn recorder() -> anyhow::Result<PrometheusRecorder> {
+    Ok(PrometheusBuilder::new().set_quantiles(&[0.5, 0.9, 0.99])?.build_recorder())
+}
+
+/// Looks at the process itself.
+fn sample_process() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let number = |name: &str| -> Option<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    if let Some(kib) = number("VmRSS:") {
+        gauge!("consul_runtime_sys_bytes").set(kib * 1024.0);
+    }
+    if let Some(threads) = number("Threads:") {
+        gauge!("consul_runtime_threads").set(threads);
+    }
+    if let Ok(files) = fs::read_dir("/proc/self/fd") {
+        gauge!("consul_runtime_open_files").set(files.count() as f64);
+    }
+}
+
+/// Begins to log.
+///
+/// The environment variable `RUST_LOG`, when it is set, decides on the level of each part instead
+/// of the configuration: `RUST_LOG=lictor=debug,lictor_dns=trace`.
+pub fn start_log(log: &Log) -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(directives) if !directives.is_empty() => {
+            EnvFilter::try_new(&directives).with_context(|| format!("`RUST_LOG={directives}` is not a list of `part=level`"))?
+        }
+        _ => EnvFilter::new(filter(log.level)),
+    };
+    let file = log.file.as_deref().map(open_log).transpose()?;
+    let colour = file.is_none() && !log.json && io::stderr().is_terminal();
+    let writer = match file {
+        Some(file) => BoxMakeWriter::new(io::stderr.and(Arc::new(file))),
+        None => BoxMakeWriter::new(io::stderr),
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour);
+    let started = if log.json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
+    started.map_err(|error| anyhow::anyhow!("the log cannot begin: {error}"))
+}
+
+/// Our own parts at `level`; the libraries below speak up only when something is wrong.
+fn filter(level: LogLevel) -> String {
+    let libraries = match level {
+        LogLevel::Trace => "info",
+        LogLevel::Error => "error",
+        LogLevel::Debug | LogLevel::Info | LogLevel::Warn => "warn",
+    };
+    format!("{libraries},lictor={level}")
+}
+
+fn open_log(path: &Path) -> anyhow::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.with_context(|| format!("cannot write the log file `{}`; give another with `-log-file`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics_catalog::CATALOG;
+
+    #[test]
+    fn every_figure_is_there_from_the_start() {
+        let recorder = recorder().unwrap();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            metrics_catalog::register();
+            sample_process();
+        });
+        let text = handle.render();
+        for series in CATALOG.iter().filter(|series| series.labels.is_empty()) {
+            let shown = text.lines().any(|line| line.starts_with(series.name) && !line.starts_with('#'));
+            assert!(shown, "`{}` is missing in:\n{text}", series.name);
+        }
+        assert!(text.contains("consul_kvs_apply{quantile=\"0.99\"}"), "{text}");
+        assert!(!text.contains("consul_runtime_sys_bytes 0\n"), "{text}");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = CATALOG.iter().map(|series| series.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CATALOG.len());
+    }
+
+    #[test]
+    fn a_level_is_that_of_our_own_parts() {
+        assert_eq!(filter(LogLevel::Debug), "warn,lictor=debug");
+        assert_eq!(filter(LogLevel::Error), "error,lictor=error");
+    }
+
+    #[test]
+    fn a_log_file_that_cannot_be_opened_is_named() {
+        let error = open_log(Path::new("/nonexistent/x.log")).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/x.log") && error.contains("-log-file"), "{error}");
+    }
+}
