@@ -12,7 +12,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -20,7 +20,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::log::sync_dir;
+use crate::log::{create_dir, sync_dir};
 
 /// Version of the directory's layout that this binary writes, and the highest that it reads.
 const VERSION: u32 = 1;
@@ -64,7 +64,11 @@ impl DataDir {
     /// [`Error::TooNew`] when a later release wrote it, [`Error::Unwritable`] and the like from the operating
     /// system. Nothing was changed then.
     pub fn open(root: &Path, expected: &Identity) -> Result<Self, Error> {
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(root).map_err(|e| unwritable(root, e))?;
+        if !root.exists() {
+            create_dir(root).map_err(explain)?;
+            // What is stored is nobody else's business.
+            fs::set_permissions(root, fs::Permissions::from_mode(0o750)).map_err(|e| unwritable(root, e))?;
+        }
         let lock = lock(root)?;
         let identity = read_about(root)?;
         let mut dir = Self { root: root.to_owned(), identity: identity.clone().unwrap_or_default(), _lock: lock };
@@ -73,9 +77,8 @@ impl DataDir {
         }
         dir.bind_as(expected, identity.is_none())?;
         for part in [dir.log(), dir.state()] {
-            fs::create_dir_all(&part).map_err(|e| unwritable(&part, e))?;
+            create_dir(&part).map_err(explain)?;
         }
-        sync_dir(root)?;
         Ok(dir)
     }
 
@@ -203,6 +206,14 @@ fn write_about(root: &Path, identity: &Identity) -> Result<(), Error> {
     write().map_err(|e| unwritable(&temporary, e))?;
     fs::rename(&temporary, &path).map_err(|e| Error::io("rename", &temporary, e))?;
     sync_dir(root)
+}
+
+/// [`unwritable`] for an error that is wrapped already.
+fn explain(error: Error) -> Error {
+    match error {
+        Error::Io { path, source, .. } => unwritable(&path, source),
+        error => error,
+    }
 }
 
 /// Tells a lack of rights, which the operator can mend, from other errors.

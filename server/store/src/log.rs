@@ -45,7 +45,7 @@ use bytes::Bytes;
 pub use memory::MemoryLog;
 pub use writer::{Done, LogHandle, LogStats};
 
-pub(crate) use segment::sync_dir;
+pub(crate) use segment::{create_dir, sync_dir};
 
 use crate::Error;
 

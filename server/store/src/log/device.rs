@@ -1,7 +1,6 @@
 //! The log in segment files: one batch, one frame, one `pwrite`, one `fdatasync`.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use crate::log::frame::{self, ENTRY_HEADER, EntryRecord, FRAME_BYTES_MAX, FrameB
 use crate::log::index::{Bounds, Index, Located, Slot};
 use crate::log::prepare::{self, Preparer};
 use crate::log::recovery::{self, Scan};
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, create_dir};
 use crate::log::{LogDevice, LogEntry, LogOptions, LogReader, LogWrite, Recovered};
 
 /// Neighbouring entries are read together up to this many bytes.
@@ -56,7 +55,7 @@ impl FileLog {
     pub(super) fn open(dir: &Path, options: &LogOptions) -> Result<(Self, Recovered), Error> {
         let whole = |bytes: u64| bytes.clamp(4 << 10, 1 << 30).next_multiple_of(4 << 10);
         let segment_bytes = whole(options.segment_bytes);
-        fs::create_dir_all(dir).map_err(|e| Error::io("create directory", dir, e))?;
+        create_dir(dir)?;
         let mut scan = recovery::scan(dir)?;
         let recovered = scan.recovered()?;
         scan.settle()?;

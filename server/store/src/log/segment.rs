@@ -79,6 +79,19 @@ fn parse_name(path: &Path) -> Option<(u64, u64)> {
     whole.then_some((u64::from_str_radix(sequence, 16).ok()?, u64::from_str_radix(salt, 16).ok()?))
 }
 
+/// Creates `dir` and what is missing above it, durably.
+pub(crate) fn create_dir(dir: &Path) -> Result<(), Error> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_dir(parent)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !dir.is_dir() => Err(Error::io("create directory", dir, e)),
+        _ => sync_dir(parent),
+    }
+}
+
 /// Makes creations, renames and deletions in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("flush directory", dir, e))

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::log::sync_dir;
+use crate::log::{create_dir, sync_dir};
 use crate::state_store::env::{Environment, file_in};
 
 /// A complete state that is not in its place yet.
@@ -34,7 +34,7 @@ pub(super) fn discard(dir: &Path) -> Result<(), Error> {
 pub(super) fn stage(dir: &Path, map_bytes: usize, fill: impl FnOnce(&Environment) -> Result<(), Error>) -> Result<Staged, Error> {
     discard(dir)?;
     let staging = staging(dir);
-    fs::create_dir_all(&staging).map_err(|e| Error::io("create directory", &staging, e))?;
+    create_dir(&staging)?;
     let fresh = Environment::open(&staging, map_bytes)?;
     let filled = fill(&fresh);
     fresh.close();
