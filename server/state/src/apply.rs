@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::catalog::{deregister::deregister, register::register};
 use crate::change::Change;
 use crate::command::{Command, Operation};
-use crate::id::LogIndex;
+use crate::id::{LogIndex, Millis};
 use crate::kv_write;
 use crate::outcome::Outcome;
 use crate::row::RowKey;
 use crate::tables::Tables;
-use crate::tombstone::{REAP_PER_COMMAND, TOMBSTONE_TTL_MS, Tombstone};
+use crate::tombstone::{REAP_PER_COMMAND, Tombstone};
 use crate::txn;
 
 /// What a command did besides its outcome.
@@ -74,13 +74,13 @@ impl Tables {
         }
     }
 
-    /// Forgets a few deletions that are older than [`TOMBSTONE_TTL_MS`].
+    /// Forgets a few deletions that have [expired](Tombstone::expired).
     fn reap(&mut self, effects: &mut Effects) {
-        let deadline = self.meta.clock.minus(TOMBSTONE_TTL_MS);
+        let now = self.meta.clock;
         for _ in 0..REAP_PER_COMMAND {
             let Some((index, key, prefix)) = self.expiry.get_min().cloned() else { break };
             let table = if prefix { &mut self.deleted_prefixes } else { &mut self.deleted_keys };
-            if table.get(&key).is_some_and(|tombstone| tombstone.at > deadline) {
+            if table.get(&key).is_some_and(|tombstone| !tombstone.expired(now)) {
                 break;
             }
             table.remove(&key);
@@ -88,17 +88,17 @@ impl Tables {
             self.meta.reaped = self.meta.reaped.max(index);
             effects.rows.push(RowKey::Tombstone { key, prefix });
         }
-        self.reap_extinct(deadline, effects);
+        self.reap_extinct(now, effects);
     }
 
     /// Forgets services that have been gone for long. There are few of them, so that the one with
     /// the smallest index is found by looking at all, and only when one has just been added.
-    fn reap_extinct(&mut self, deadline: crate::id::Millis, effects: &mut Effects) {
+    fn reap_extinct(&mut self, now: Millis, effects: &mut Effects) {
         let added = effects.rows.iter().any(|row| matches!(row, RowKey::ServiceIndex(_)));
         if !added || self.extinct.is_empty() {
             return;
         }
-        let old: Vec<_> = self.extinct.iter().filter(|(_, t)| t.at <= deadline).map(|(name, _)| name.clone()).collect();
+        let old: Vec<_> = self.extinct.iter().filter(|(_, tombstone)| tombstone.expired(now)).map(|(name, _)| name.clone()).collect();
         for name in old {
             let reaped = self.extinct.remove(&name).map_or(LogIndex::ZERO, |tombstone| tombstone.index);
             self.meta.extinct_reaped = self.meta.extinct_reaped.max(reaped);

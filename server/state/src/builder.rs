@@ -5,8 +5,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::catalog::check::Check;
+use crate::catalog::edit::join;
 use crate::catalog::node::{Node, NodeView, name_key};
-use crate::catalog::register::join;
 use crate::catalog::service::{Service, ServiceView};
 use crate::id::{LogIndex, Millis, Str};
 use crate::row::Row;

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod deregister;
+pub(crate) mod edit;
 pub mod node;
 pub mod register;
 pub mod service;

@@ -27,13 +27,6 @@ impl fmt::Display for LogIndex {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
-impl Millis {
-    /// The time `ms` milliseconds earlier, or the epoch.
-    pub fn minus(self, ms: u64) -> Millis {
-        Millis(self.0.saturating_sub(ms))
-    }
-}
-
 /// The id of a session: a UUID in 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 16]);

@@ -21,6 +21,8 @@ pub mod outcome;
 pub mod probe;
 pub mod row;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 pub mod tombstone;
 pub mod txn;
 

@@ -18,3 +18,10 @@ pub struct Tombstone {
     /// When, by that command's clock.
     pub at: Millis,
 }
+
+impl Tombstone {
+    /// Whether it has been remembered for long enough.
+    pub fn expired(&self, now: Millis) -> bool {
+        self.at.0.saturating_add(TOMBSTONE_TTL_MS) <= now.0
+    }
+}

@@ -1,7 +1,7 @@
 //! Deregistration: removing a check, a service with its checks, or a node with all that is on it.
 
 use crate::apply::Effects;
-use crate::catalog::register::Edit;
+use crate::catalog::edit::Edit;
 use crate::command::Deregistration;
 use crate::id::LogIndex;
 use crate::outcome::{Outcome, Refusal};

@@ -115,6 +115,38 @@ impl ServiceView {
     }
 }
 
+impl ServiceView {
+    /// Adds or replaces an instance, keeping the count of tags.
+    pub(crate) fn put(&mut self, node_key: &Str, instance: Arc<Instance>) {
+        let old = self.instances.insert((node_key.clone(), instance.service.id.clone()), instance.clone());
+        if old.as_ref().is_some_and(|old| old.service.tags == instance.service.tags) {
+            return;
+        }
+        for tag in &instance.service.tags {
+            *self.tags.entry(tag.clone()).or_insert(0) += 1;
+        }
+        old.iter().for_each(|old| self.forget_tags(old));
+    }
+
+    /// Removes an instance, keeping the count of tags.
+    pub(crate) fn remove(&mut self, node_key: &Str, service_id: &Str) {
+        if let Some(old) = self.instances.remove(&(node_key.clone(), service_id.clone())) {
+            self.forget_tags(&old);
+        }
+    }
+
+    fn forget_tags(&mut self, instance: &Instance) {
+        for tag in &instance.service.tags {
+            match self.tags.get_mut(tag) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => {
+                    self.tags.remove(tag);
+                }
+            }
+        }
+    }
+}
+
 /// A service as the list of services shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSummary {
