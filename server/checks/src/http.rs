@@ -1,0 +1,213 @@
+//! One HTTP probe: 2xx passes, 429 warns, everything else is critical.
+//!
+//! Each probe opens a connection of its own and asks once. The connection is driven by the same task
+//! that waits for the answer, so that a probe is one future: dropping it closes everything.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use state::Status;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Host;
+
+use crate::plan::{Ask, Plan};
+use crate::schedule::Finding;
+use crate::tail::Tail;
+use crate::tls;
+
+/// Most redirects followed.
+const REDIRECTS_MAX: usize = 10;
+
+/// Most bytes read of a body; the connection is then closed. A target that answers for ever is none
+/// the less passing: it answered.
+const BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// Most bytes of an answer's head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Anything that bytes go through.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// An answer, as far as a check looks at it.
+struct Answer {
+    status: u16,
+    line: String,
+    location: Option<String>,
+    body: Tail,
+}
+
+/// Asks, and judges the answer. Takes no longer than the plan allows.
+pub(crate) async fn probe(plan: &Plan) -> Finding {
+    let title = plan.title();
+    let deadline = Instant::now() + plan.timeout;
+    let answer = match &plan.ask {
+        Ok(ask) => follow(ask.clone(), plan, deadline).await,
+        Err(fault) => Err(fault.clone()),
+    };
+    match answer {
+        Ok(answer) => {
+            let output = format!("{title}: {} Output: {}", answer.line, answer.body.into_text());
+            Finding { status: verdict(answer.status), output: output.into() }
+        }
+        Err(fault) => Finding { status: Status::Critical, output: format!("{title}: {fault}").into() },
+    }
+}
+
+fn verdict(status: u16) -> Status {
+    match status {
+        200..=299 => Status::Passing,
+        429 => Status::Warning,
+        _ => Status::Critical,
+    }
+}
+
+/// Asks, and asks again where a redirect points.
+async fn follow(mut ask: Ask, plan: &Plan, deadline: Instant) -> Result<Answer, String> {
+    for _ in 0..=REDIRECTS_MAX {
+        let follow = ask.follow;
+        let answer = exchange(&ask, plan, deadline).await?;
+        let next = answer.location.as_deref().filter(|_| follow).and_then(|location| ask.redirected(answer.status, location));
+        match next {
+            Some(next) => ask = next,
+            None => return Ok(answer),
+        }
+    }
+    Err(format!("stopped after {REDIRECTS_MAX} redirects"))
+}
+
+/// One request and its answer.
+async fn exchange(ask: &Ask, plan: &Plan, deadline: Instant) -> Result<Answer, String> {
+    let late = |_| format!("no answer within {:?}", plan.timeout);
+    let stream = timeout_at(deadline, connect(ask, deadline)).await.map_err(late)??;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(|cause| chain(&cause))?;
+    let asking = async {
+        let response = timeout_at(deadline, sender.send_request(request(ask)?)).await.map_err(late)?;
+        let response = response.map_err(|cause| format!("no answer: {}", chain(&cause)))?;
+        Ok(read(response, plan.output_bytes_max, deadline).await)
+    };
+    alongside(connection, asking).await
+}
+
+fn request(ask: &Ask) -> Result<Request<Full<Bytes>>, String> {
+    let target = &ask.url[url::Position::BeforePath..url::Position::AfterQuery];
+    let mut request = Request::builder().method(ask.method.clone()).uri(target);
+    if let Some(headers) = request.headers_mut() {
+        *headers = ask.headers.clone();
+        headers.insert(::http::header::HOST, ask.host());
+    }
+    request.body(Full::new(ask.body.clone())).map_err(|cause| format!("can't be asked: {cause}"))
+}
+
+/// Reads the head, and of the body what fits. A body that breaks off or takes too long is reported as
+/// far as it came: the status has been answered.
+async fn read(response: Response<Incoming>, output_bytes_max: usize, deadline: Instant) -> Answer {
+    let status = response.status();
+    let reason = response.extensions().get::<hyper::ext::ReasonPhrase>().map(|reason| String::from_utf8_lossy(reason.as_bytes()));
+    let reason = reason.or_else(|| status.canonical_reason().map(Into::into)).unwrap_or_default();
+    let line = format!("{} {reason}", status.as_str()).trim_end().to_owned();
+    let location = response.headers().get(::http::header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut tail = Tail::new(output_bytes_max);
+    let mut body = response.into_body();
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {
+        if let Ok(data) = frame.into_data() {
+            tail.push(&data);
+        }
+        if tail.written() >= BODY_BYTES_MAX {
+            break;
+        }
+    }
+    Answer { status: status.as_u16(), line, location, body: tail }
+}
+
+/// Runs `work` while `connection` is driven along with it, however early that ends.
+async fn alongside<C: Future, W: Future>(connection: C, work: W) -> W::Output {
+    let mut connection = pin!(connection);
+    let mut work = pin!(work);
+    let mut ended = false;
+    poll_fn(|context| {
+        ended = ended || connection.as_mut().poll(context).is_ready();
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+async fn connect(ask: &Ask, deadline: Instant) -> Result<Pin<Box<dyn Stream>>, String> {
+    let port = ask.url.port_or_known_default().unwrap_or(80);
+    let (name, addresses) = match ask.url.host() {
+        Some(Host::Ipv4(address)) => (address.to_string(), vec![SocketAddr::new(address.into(), port)]),
+        Some(Host::Ipv6(address)) => (address.to_string(), vec![SocketAddr::new(address.into(), port)]),
+        Some(Host::Domain(name)) => (name.to_owned(), resolve(name, port).await?),
+        None => return Err("the URL has no host".to_owned()),
+    };
+    let stream = dial(&addresses, deadline).await?;
+    if ask.url.scheme() == "http" {
+        return Ok(Box::pin(stream));
+    }
+    let name = ask.server_name.clone().unwrap_or(name);
+    let stream = tls::handshake(stream, name, ask.any_certificate).await.map_err(|cause| format!("TLS handshake failed: {cause}"))?;
+    Ok(Box::pin(stream))
+}
+
+/// The addresses of a name. `localhost` needs no resolver (RFC 6761, §6.3).
+async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    if name.eq_ignore_ascii_case("localhost") {
+        return Ok([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+            .map(|address| SocketAddr::new(address, port))
+            .to_vec());
+    }
+    let found = tokio::net::lookup_host((name, port)).await.map_err(|cause| format!("can't resolve `{name}`: {cause}"))?;
+    Ok(found.collect())
+}
+
+/// Connects to the first address that answers. Each is given its share of the time that is left, so
+/// that one that is dead does not hide the next.
+async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, String> {
+    let mut fault = "the name has no address".to_owned();
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        match timeout(share.max(Duration::from_millis(1)), TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Requests are small: nothing is gained by waiting for more to send.
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(cause)) => fault = format!("can't connect to {address}: {}", plain(&cause)),
+            Err(_) => fault = format!("can't connect to {address}: no answer within {share:?}"),
+        }
+    }
+    Err(fault)
+}
+
+/// The error in words, without the number of the operating system.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
