@@ -16,6 +16,8 @@ pub mod limits;
 pub mod read;
 pub mod status;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod txn;
 pub mod watch;
 
@@ -129,7 +131,7 @@ impl Service {
     }
 
     /// Refuses a request for a datacenter that this server does not know.
-    pub(crate) fn check_datacenter(&self, datacenter: Option<&str>) -> Result<(), Error> {
+    pub fn check_datacenter(&self, datacenter: Option<&str>) -> Result<(), Error> {
         match datacenter {
             Some(name) if !name.is_empty() && !name.eq_ignore_ascii_case(&self.inner.identity.datacenter) => {
                 Err(Error::unknown_datacenter(name, &self.inner.identity.datacenter))
