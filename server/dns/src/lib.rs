@@ -1,1 +1,50 @@
-//! Placeholder.
+//! The DNS face: names in, the catalog's addresses out.
+//!
+//! A packet is read (`question`), looked up in one snapshot of the catalog (`resolve`), put in
+//! records (`answer`), and fitted into a message (`limits`); `handler` joins the four. Names
+//! outside our zones go to other servers (`recurse`). The sockets' loops (`udp`, `tcp`) call the
+//! handler directly: answers come from memory, and handing a packet to another task would cost more
+//! than the answer.
+
+mod answer;
+mod bind;
+mod endpoints;
+mod handler;
+mod limits;
+mod metrics;
+mod options;
+mod question;
+mod recurse;
+mod resolve;
+mod tcp;
+mod udp;
+
+use std::io;
+use std::sync::Arc;
+
+use service::Service;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use bind::{Sockets, bind};
+pub use options::{BadDomain, DnsOptions, Domain, RecursorStrategy, ServiceTtl, Soa};
+
+use handler::Handler;
+
+/// Answers questions on `sockets` until `stop`; questions that are waiting then are still answered.
+///
+/// Fails only at once, if a socket can't be handed to the runtime.
+pub async fn serve(service: Service, options: DnsOptions, sockets: Sockets, stop: CancellationToken) -> io::Result<()> {
+    let handler = Arc::new(Handler::new(service, options));
+    let tasks = TaskTracker::new();
+    for socket in sockets.udp {
+        let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
+        tasks.spawn(udp::serve(handler.clone(), socket, stop.clone()));
+    }
+    for listener in sockets.tcp {
+        tasks.spawn(tcp::serve(handler.clone(), tokio::net::TcpListener::from_std(listener)?, stop.clone()));
+    }
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
