@@ -1,0 +1,48 @@
+//! README.md means what it says: its `sh` blocks are run, in their order, in one shell and one
+//! directory, beside a fresh `lictor agent -dev` at the usual ports. A block marked `text` is for
+//! reading; no other mark is allowed, so that no command escapes.
+
+use std::process::Command;
+
+use harness::{Ran, Setup, binary, isolated, repository};
+
+#[test]
+fn every_snippet_of_the_readme_works() {
+    isolated("readme::every_snippet_of_the_readme_works", || {
+        let text = std::fs::read_to_string(repository().join("README.md")).expect("there is a README.md");
+        let blocks = blocks(&text);
+        let run: Vec<&str> = blocks.iter().filter(|(mark, _)| mark == "sh").map(|(_, body)| body.as_str()).collect();
+        assert!(!run.is_empty(), "no `sh` block in README.md");
+        for (mark, body) in &blocks {
+            assert!(mark == "sh" || mark == "text", "a block is marked `{mark}`, which is neither `sh` nor `text`:\n{body}");
+        }
+        let node = Setup::dev().default_ports().start();
+        let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}", run.join("\n"));
+        let place = binary().parent().unwrap().display();
+        let path = format!("{place}:{}", std::env::var("PATH").unwrap());
+        let mut command = Command::new("timeout");
+        command.args(["120", "bash", "-x", "-c", &script]).env("PATH", path).current_dir(node.setup().home());
+        let ran = Ran::with_input(command, "");
+        println!("{}\n{}", ran.stdout, ran.stderr);
+        ran.success();
+    });
+}
+
+/// The fenced blocks with their marks.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(mark) = line.strip_prefix("```") {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
+            blocks.push((mark.trim().to_owned(), body.join("\n")));
+        }
+    }
+    blocks
+}
+
+#[test]
+fn blocks_are_found_with_their_marks() {
+    let text = "a\n```sh\none\ntwo\n```\nb\n```text\nthree\n```\n";
+    assert_eq!(blocks(text), [("sh".into(), "one\ntwo".into()), ("text".into(), "three".to_owned())]);
+}
