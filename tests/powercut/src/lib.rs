@@ -14,6 +14,7 @@
 mod image;
 mod journal;
 pub mod load;
+#[allow(clippy::duplicate_mod, reason = "the shim is a crate of its own, which has it too")]
 mod record;
 #[cfg(any(clippy, rustfmt))]
 mod shim;

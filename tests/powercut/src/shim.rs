@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 #[path = "record.rs"]
+#[allow(clippy::duplicate_mod, reason = "outside of lints this file is a crate of its own")]
 mod record;
 
 use record::Header;

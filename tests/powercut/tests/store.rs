@@ -1,4 +1,5 @@
 //! The store, with the power cut at hundreds of moments of a busy run and of the recovery after it.
+#![allow(clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::fs;
 use std::path::Path;

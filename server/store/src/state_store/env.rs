@@ -4,6 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 
 use bytes::Bytes;
 use heed::byteorder::BigEndian;
@@ -25,6 +27,10 @@ const META_HISTORY_FLOOR: &[u8] = b"history_floor";
 /// Rows of one transaction while everything is being replaced: the more, the fewer flushes; LMDB holds their
 /// pages in memory.
 const FILL_ROWS: usize = 16_384;
+
+/// Rows that are handed over together while everything is read, and how many such chunks may wait.
+const CHUNK_ROWS: usize = 1024;
+const CHUNKS_MAX: usize = 8;
 
 type Rows = Database<'static, types::Bytes, types::Bytes>;
 type History = Database<'static, U64<BigEndian>, types::Bytes>;
@@ -181,18 +187,34 @@ impl Environment {
         self.meta.put(txn, META_MARK, mark)
     }
 
-    /// Reads everything.
-    pub(super) fn load(&self, mut row: impl FnMut(Row)) -> Result<Loaded, Error> {
+    /// Reads everything. A thread of its own decodes, while this one has `row` take what is decoded.
+    pub(super) fn load(&self, row: impl FnMut(Row)) -> Result<Loaded, Error> {
+        let (sender, chunks) = mpsc::sync_channel(CHUNKS_MAX);
+        thread::scope(|scope| {
+            let reader = scope.spawn(move || self.read(&sender));
+            chunks.into_iter().flatten().for_each(row);
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn read(&self, chunks: &SyncSender<Vec<Row>>) -> Result<Loaded, Error> {
         let failed = |error| heed_error("read", &self.file, error);
         let txn = self.env.read_txn().map_err(failed)?;
         let mut loaded = Loaded::default();
+        let mut chunk = Vec::with_capacity(CHUNK_ROWS);
+        // The other side is gone only if it has panicked; then there is nobody to tell.
+        let send = |chunk: &mut Vec<Row>| drop(chunks.send(std::mem::replace(chunk, Vec::with_capacity(CHUNK_ROWS))));
         for table in Table::ALL {
             for item in self.rows[table as usize].iter(&txn).map_err(failed)? {
                 let (_, value) = item.map_err(failed)?;
-                row(encode::row::decode_value(table, value).map_err(|e| self.malformed(table.name(), e))?);
+                chunk.push(encode::row::decode_value(table, value).map_err(|e| self.malformed(table.name(), e))?);
                 loaded.rows += 1;
+                if chunk.len() == CHUNK_ROWS {
+                    send(&mut chunk);
+                }
             }
         }
+        send(&mut chunk);
         for item in self.history.iter(&txn).map_err(failed)? {
             let (_, value) = item.map_err(failed)?;
             loaded.history.push(encode::decode_changes(value).map_err(|e| self.malformed("history", e))?);
