@@ -39,8 +39,8 @@ pub struct Status {
     pub flushed: u64,
     /// `leader`, `follower`, `candidate`, `learner` or `shutdown`.
     pub state: &'static str,
-    /// How long ago a quorum last answered; only the leader knows.
-    pub quorum_contact: Option<Duration>,
+    /// How long ago a quorum last answered the leader; `None` elsewhere.
+    pub last_contact: Option<Duration>,
     /// The members of the quorum and its learners.
     pub peers: Vec<Peer>,
 }
@@ -71,7 +71,7 @@ pub(crate) fn of(raft: &Raft, id: u64) -> Status {
             ServerState::Learner => "learner",
             ServerState::Shutdown => "shutdown",
         },
-        quorum_contact: metrics.last_quorum_acked.map(|at| at.elapsed()),
+        last_contact: metrics.last_quorum_acked.map(|at| at.elapsed()),
         peers: peers.collect(),
     }
 }

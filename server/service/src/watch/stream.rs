@@ -292,6 +292,11 @@ impl WatchStream {
         }
     }
 
+    /// Whether a watch has this number.
+    pub fn contains(&self, watch_id: u64) -> bool {
+        self.keys.contains_key(&watch_id)
+    }
+
     /// The number of watches on the stream.
     pub fn len(&self) -> usize {
         self.watches.len()

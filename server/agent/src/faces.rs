@@ -1,0 +1,136 @@
+//! The three faces: their sockets, opened before anything else, and their tasks.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use dns::{DnsOptions, Soa};
+use gateway::GatewayOptions;
+use parking_lot::Mutex;
+use rpc::RpcOptions;
+use service::Service;
+use tokio::net::TcpListener;
+
+use crate::banner::Listening;
+use crate::config::Config;
+use crate::shutdown::{Cause, Shutdown};
+use crate::start::{Face, bind_error, bind_tcp};
+use crate::telemetry::Metrics;
+
+/// Sockets that are open and not yet served.
+pub(crate) struct Sockets {
+    http: Vec<TcpListener>,
+    grpc: Vec<TcpListener>,
+    dns: Vec<dns::Sockets>,
+}
+
+impl Sockets {
+    /// Opens every port that the configuration names, or says which one can't be had and why.
+    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let mut sockets = Sockets { http: Vec::new(), grpc: Vec::new(), dns: Vec::new() };
+        for address in &config.listen.http {
+            sockets.http.push(bind_tcp(Face::Http, *address).await?);
+        }
+        for address in &config.listen.grpc {
+            sockets.grpc.push(bind_tcp(Face::Grpc, *address).await?);
+        }
+        let per_address = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
+        for address in &config.listen.dns {
+            sockets.dns.push(dns::bind(*address, per_address).map_err(|error| bind_error(Face::Dns, *address, error))?);
+        }
+        Ok(sockets)
+    }
+
+    /// Where they are; the system has chosen the ports that were given as 0.
+    pub(crate) fn listening(&self) -> anyhow::Result<Listening> {
+        let addresses = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>();
+        Ok(Listening {
+            http: addresses(&self.http)?,
+            grpc: addresses(&self.grpc)?,
+            dns: self.dns.iter().filter_map(dns::Sockets::local_addr).collect(),
+        })
+    }
+}
+
+/// The faces at work. If one of them fails the whole agent stops, and this says why.
+#[derive(Clone, Default)]
+pub(crate) struct Serving {
+    failure: Arc<Mutex<Option<anyhow::Error>>>,
+}
+
+impl Serving {
+    /// The failure of a face, if one has failed.
+    pub(crate) fn ended(&self) -> anyhow::Result<()> {
+        self.failure.lock().take().map_or(Ok(()), Err)
+    }
+
+    /// Runs a face until it ends; a face that ends by itself stops the agent.
+    fn run(&self, face: Face, shutdown: &Shutdown, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        let (serving, stop) = (self.clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            if let Err(error) = task.await.with_context(|| format!("the {face} face has failed")) {
+                tracing::error!("{error:#}");
+                serving.failure.lock().get_or_insert(error);
+                stop.request(Cause::Failure);
+            }
+        });
+    }
+}
+
+/// Starts the faces.
+pub(crate) fn serve(config: &Config, service: &Service, metrics: &Metrics, sockets: Sockets, shutdown: &Shutdown) -> anyhow::Result<Serving> {
+    let serving = Serving::default();
+    let addresses = config.listen.http.iter().map(|address| ("http".to_owned(), address.to_string())).collect();
+    let options = RpcOptions { addresses, ..RpcOptions::new(service.limits()) };
+    for listener in sockets.grpc {
+        let task = rpc::serve(service.clone(), options.clone(), listener, shutdown.token().clone());
+        serving.run(Face::Grpc, shutdown, async { Ok(task.await?) });
+    }
+    let router = gateway::router(service.clone(), gateway_options(config, metrics)?);
+    let limits = gateway::ServeLimits { connections_per_client_max: config.limits.http_max_conns_per_client, ..Default::default() };
+    for listener in sockets.http {
+        let task = gateway::serve(listener, router.clone(), limits.clone(), shutdown.token().clone());
+        serving.run(Face::Http, shutdown, async { Ok(task.await) });
+    }
+    let options = dns_options(config)?;
+    for sockets in sockets.dns {
+        let task = dns::serve(service.clone(), options.clone(), sockets, shutdown.token().clone());
+        serving.run(Face::Dns, shutdown, async { Ok(task.await?) });
+    }
+    Ok(serving)
+}
+
+fn gateway_options(config: &Config, metrics: &Metrics) -> anyhow::Result<GatewayOptions> {
+    let mut response_headers = Vec::new();
+    for (name, value) in &config.http.response_headers {
+        let header = (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>());
+        let (Ok(name), Ok(value)) = header else {
+            anyhow::bail!("`http_config.response_headers` holds `{name}: {value}`, which is not a header; use printable ASCII without line breaks");
+        };
+        response_headers.push((name, value));
+    }
+    Ok(GatewayOptions { pretty: config.dev, dev: config.dev, response_headers, metrics: Some(metrics.source()), ..GatewayOptions::default() })
+}
+
+fn dns_options(config: &Config) -> anyhow::Result<DnsOptions> {
+    let from = &config.dns;
+    let domain = |text: &str| text.parse::<dns::Domain>().context("the domain of DNS answers");
+    Ok(DnsOptions {
+        domain: domain(&from.domain)?,
+        alt_domain: from.alt_domain.as_deref().map(domain).transpose()?,
+        node_ttl: from.node_ttl,
+        service_ttl: dns::ServiceTtl::new(from.service_ttl.iter().map(|(name, ttl)| (name, *ttl))),
+        only_passing: from.only_passing,
+        enable_truncate: from.enable_truncate,
+        udp_answer_limit: from.udp_answer_limit as usize,
+        a_record_limit: from.a_record_limit as usize,
+        soa: Soa { refresh: from.soa_refresh, retry: from.soa_retry, expire: from.soa_expire, min_ttl: from.soa_min_ttl },
+        recursors: from.recursors.clone(),
+        recursor_strategy: if from.recursor_random { dns::RecursorStrategy::Random } else { dns::RecursorStrategy::Sequential },
+        recursor_timeout: from.recursor_timeout,
+        allow_stale: from.allow_stale,
+        max_stale: from.max_stale,
+        disable_compression: from.disable_compression,
+        enable_additional_node_meta_txt: from.enable_additional_node_meta_txt,
+        ..DnsOptions::default()
+    })
+}

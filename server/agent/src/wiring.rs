@@ -1,0 +1,189 @@
+//! What exists, from the bottom up: storage, consensus, watches, the local agent, the service layer,
+//! and the faces over it. Started in this order, stopped in the reverse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use consensus::{Consensus, HistoryBounds, Member};
+use service::agent::{Agent, AgentOptions};
+use service::watch::Hub;
+use service::{Caller, Identity, Limits, Service, leader};
+use state::NodeInput;
+use store::data_dir::DataDir;
+use store::log::LogOptions;
+use store::state_store::{StateOptions, StateStore};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::faces::Sockets;
+use crate::shutdown::{Cause, Shutdown};
+use crate::telemetry::Metrics;
+use crate::{VERSION, banner, faces};
+
+/// How long requests under way may take to end once the process is asked to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Check definitions and reports under way between the agent and the prober. Neither blocks for
+/// long: a registration of a whole machine's checks fits.
+const PROBES: usize = 1024;
+
+/// Runs the agent until `shutdown` is requested or its storage fails.
+///
+/// Every port is opened before anything is written, so that a second agent on one machine leaves
+/// no trace; the banner is printed when a leader is elected and every face answers.
+pub async fn run(config: Config, metrics: Metrics, shutdown: Shutdown) -> anyhow::Result<()> {
+    let sockets = Sockets::bind(&config).await?;
+    let listening = sockets.listening()?;
+    let (storage, ids) = open_storage(&config)?;
+    let identity = identity(&config, &ids);
+    let limits = limits(&config);
+
+    // Two stages: the faces end first, what they stand on afterwards.
+    let core = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let history = HistoryBounds { changes_max: limits.history_changes_max, bytes_max: limits.history_bytes_max };
+    let hub = Hub::new(history.changes_max, history.bytes_max);
+    tasks.spawn(hub.clone().run(core.clone()));
+
+    let member = Member { name: config.node_name.clone(), address: format!("{}:{}", config.advertise_addr, identity.server_port) };
+    let options = consensus::Options { id: ids.raft_id, member, history, storage };
+    let consensus = Consensus::start(options, hub.clone()).await.context("consensus did not start")?;
+
+    let (requests, probes) = mpsc::channel(PROBES);
+    let (reports, results) = mpsc::channel(PROBES);
+    tasks.spawn(checks::Prober::start(probes, reports, checks::Options::default(), core.clone()));
+    let agent = Agent::new(agent_options(&config, &identity), consensus.clone(), requests)?;
+    let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone());
+
+    let serving = faces::serve(&config, &service, &metrics, sockets, &shutdown)?;
+    tasks.spawn(metrics.run(core.clone()));
+    let ready = tokio::select! {
+        ready = consensus.ready() => ready.context("this server did not become ready"),
+        () = shutdown.requested() => Ok(consensus.tables()),
+    };
+    ready?;
+    let node = node(&config, &identity);
+    leader::reconcile_self(&consensus, &identity, &node).await.context("this server can't be registered in its own catalog")?;
+    tasks.spawn(leader::run(service.clone(), node, core.clone()));
+    tasks.spawn(agent.clone().run(results, core.clone()));
+    register_configured(&config, &agent).await?;
+    banner::print(&config, &ids.node_id, &listening);
+
+    let failed = tokio::select! {
+        () = shutdown.requested() => false,
+        () = consensus.failed() => true,
+    };
+    if failed {
+        tracing::error!("storage has failed: this server stops, so that it acknowledges nothing more");
+        shutdown.request(Cause::Failure);
+    }
+    if !shutdown.drain(DRAIN).await {
+        tracing::warn!("some requests did not end within {DRAIN:?} and are broken off");
+    }
+    serving.ended()?;
+    core.cancel();
+    tasks.close();
+    tasks.wait().await;
+    consensus.shutdown().await;
+    anyhow::ensure!(!failed, "storage has failed; the lines above say what and where");
+    Ok(())
+}
+
+/// What this node is known by.
+struct Ids {
+    node_id: String,
+    raft_id: u64,
+    /// Keeps the data directory for this process.
+    _directory: Option<DataDir>,
+}
+
+fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
+    let new_id = || uuid::Uuid::new_v4().to_string();
+    // Zero stands for "no server" in logs of the protocol; the number must fit a signed integer of
+    // other languages.
+    let raft_id = rand::random_range(1..=u64::from(u32::MAX));
+    let Some(path) = &config.data_dir else {
+        let node_id = config.node_id.clone().unwrap_or_else(new_id);
+        return Ok((consensus::Storage::Memory, Ids { node_id, raft_id, _directory: None }));
+    };
+    let expected = store::data_dir::Identity { node_id: config.node_id.clone(), ..Default::default() };
+    let mut directory = DataDir::open(path, &expected)?;
+    let found = directory.identity().clone();
+    let bound = store::data_dir::Identity {
+        node_id: Some(found.node_id.unwrap_or_else(new_id)),
+        raft_id: Some(found.raft_id.unwrap_or(raft_id)),
+        cluster_id: found.cluster_id,
+    };
+    directory.bind(&bound)?;
+    let (log, recovered) = store::log::open(&directory.log(), LogOptions::default())?;
+    if let Some(torn) = &recovered.tail {
+        tracing::info!(file = %torn.file.display(), offset = torn.offset, "an unfinished write at the end of the log was dropped; it was never acknowledged");
+    }
+    let state = StateStore::open(&directory.state(), StateOptions::default())?;
+    let ids = Ids { node_id: bound.node_id.unwrap_or_default(), raft_id: bound.raft_id.unwrap_or(raft_id), _directory: Some(directory) };
+    Ok((consensus::Storage::Durable { log, recovered, state }, ids))
+}
+
+fn identity(config: &Config, ids: &Ids) -> Identity {
+    Identity {
+        node_name: config.node_name.as_str().into(),
+        node_id: ids.node_id.as_str().into(),
+        datacenter: config.datacenter.as_str().into(),
+        address: config.advertise_addr.to_string().into(),
+        server_port: config.listen.server.map_or(0, |address| address.port()),
+        version: VERSION,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        value_bytes_max: config.limits.kv_max_value_size,
+        txn_bytes_max: config.limits.txn_max_req_len,
+        blocking_wait_default: config.default_query_time,
+        blocking_wait_max: config.max_query_time,
+        history_changes_max: config.watch_history.changes_max,
+        history_bytes_max: config.watch_history.bytes_max,
+        check_output_bytes_max: config.check_output_max_size,
+        ..Limits::default()
+    }
+}
+
+/// This node as the catalog shows it.
+fn node(config: &Config, identity: &Identity) -> NodeInput {
+    let family = if config.advertise_addr.is_ipv4() { ["lan_ipv4", "wan_ipv4"] } else { ["lan_ipv6", "wan_ipv6"] };
+    let tags = ["lan", "wan"].into_iter().chain(family);
+    NodeInput {
+        id: identity.node_id.clone(),
+        name: identity.node_name.clone(),
+        address: identity.address.clone(),
+        datacenter: identity.datacenter.clone(),
+        tagged_addresses: tags.map(|tag| (tag.into(), identity.address.clone())).collect(),
+        meta: config.node_meta.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
+    }
+}
+
+fn agent_options(config: &Config, identity: &Identity) -> AgentOptions {
+    AgentOptions {
+        data_dir: config.data_dir.clone(),
+        output_interval: config.check_update_interval,
+        output_bytes_max: config.check_output_max_size,
+        ..AgentOptions::new(identity.clone(), node(config, identity))
+    }
+}
+
+/// Registers what the configuration files define.
+async fn register_configured(config: &Config, agent: &Agent) -> anyhow::Result<()> {
+    let caller = Caller::default();
+    for definition in &config.services {
+        let name = definition.service.name.clone();
+        agent.register_service(&caller, definition.clone(), true).await.with_context(|| format!("service `{name}` of the configuration"))?;
+    }
+    for check in &config.checks {
+        let name = check.name.clone();
+        agent.register_check(&caller, check.clone()).await.with_context(|| format!("check `{name}` of the configuration"))?;
+    }
+    Ok(())
+}
