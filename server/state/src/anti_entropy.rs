@@ -212,3 +212,6 @@ fn same_check(own: &Check, seen: &Check, output_deferred: bool) -> bool {
     };
     seen_by == *seen
 }
+
+#[cfg(test)]
+mod tests;

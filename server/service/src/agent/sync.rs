@@ -84,7 +84,7 @@ impl Agent {
 
     /// Writes what is marked, or with `whole` everything that differs. May be dropped at any time:
     /// what was not seen to be written stays marked.
-    async fn push(&self, whole: bool) -> Result<(), Error> {
+    pub(super) async fn push(&self, whole: bool) -> Result<(), Error> {
         let _turn = self.inner.pushing.lock().await;
         if !whole && self.inner.local.lock().marks().is_empty() {
             return Ok(());

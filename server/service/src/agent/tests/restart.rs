@@ -1,0 +1,105 @@
+//! What outlives a restart.
+
+use std::fs;
+
+use super::*;
+
+async fn stored(data_dir: &std::path::Path) -> Rig {
+    let mut rig = Rig::asleep(Some(data_dir.to_owned()), |_| {}).await;
+    rig.run();
+    rig
+}
+
+#[tokio::test]
+async fn registrations_and_statuses_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = stored(dir.path()).await;
+    let mut definition = with_checks([http(), CheckRegistration { id: "beat".into(), ..ttl("beat") }]);
+    definition.token = Some("secret".into());
+    definition.service.meta.insert("k".into(), "v".into());
+    definition.service.weights = state::Weights { passing: 7, warning: 3 };
+    rig.register(definition).await;
+    rig.agent.register_check(&caller(), ttl("node check")).await.unwrap();
+    let run = rig.started("service:web1:1").await;
+    rig.report("service:web1:1", run, Status::Passing, "fine").await;
+    rig.agent.update_ttl(&caller(), "beat", Status::Warning, "slow").await.unwrap();
+    eventually("passing", || (rig.check("service:web1:1").status == Status::Passing).then_some(())).await;
+    let (services, checks) = (rig.agent.services(&caller()), rig.agent.checks(&caller()));
+    rig.stop().await;
+
+    let mut rig = stored(dir.path()).await;
+    assert_eq!(rig.agent.services(&caller()), services);
+    assert_eq!(rig.agent.checks(&caller()), checks);
+    rig.started("service:web1:1").await;
+    let view = eventually("an empty catalog is filled again", || rig.catalog().filter(|view| view.checks.len() == 3)).await;
+    assert_eq!((view.checks["service:web1:1"].status, &*view.checks["beat"].output), (Status::Passing, "slow"));
+}
+
+#[tokio::test]
+async fn what_was_removed_stays_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    rig.register(with_checks([CheckRegistration { id: "a".into(), ..ttl("a") }, CheckRegistration { id: "b".into(), ..ttl("b") }])).await;
+    rig.agent.deregister_check(&caller(), "a").await.unwrap();
+    let other = ServiceInput { name: "other".into(), ..Default::default() };
+    rig.register(ServiceDefinition { service: other, checks: vec![ttl("")], token: None }).await;
+    rig.agent.deregister_service(&caller(), "other").await.unwrap();
+    rig.stop().await;
+
+    let rig = stored(dir.path()).await;
+    assert_eq!(rig.agent.services(&caller()).keys().map(|id| &**id).collect::<Vec<_>>(), ["web1"]);
+    assert_eq!(rig.agent.checks(&caller()).keys().map(|id| &**id).collect::<Vec<_>>(), ["b"]);
+}
+
+#[tokio::test]
+async fn a_broken_file_is_set_aside_and_the_others_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    rig.register(with_checks([ttl("")])).await;
+    rig.stop().await;
+    let broken = dir.path().join("services").join("broken.json");
+    fs::write(&broken, "{\"id\": \"cut o").unwrap();
+    fs::write(dir.path().join("services").join("half.tmp"), "{").unwrap();
+    let file_of_a_check = fs::read_dir(dir.path().join("checks")).unwrap().next().unwrap().unwrap().path();
+    let misnamed = file_of_a_check.with_file_name("misnamed.json");
+    fs::copy(&file_of_a_check, &misnamed).unwrap();
+
+    let rig = stored(dir.path()).await;
+    assert_eq!((rig.agent.services(&caller()).len(), rig.agent.checks(&caller()).len()), (1, 1));
+    for file in [broken, misnamed] {
+        assert!(!file.exists() && file.with_extension("broken").exists(), "{}", file.display());
+    }
+    assert!(!dir.path().join("services").join("half.tmp").exists());
+}
+
+#[tokio::test]
+async fn a_check_without_its_service_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    rig.register(with_checks([ttl("")])).await;
+    rig.stop().await;
+    fs::remove_dir_all(dir.path().join("services")).unwrap();
+    let rig = stored(dir.path()).await;
+    assert!(rig.agent.checks(&caller()).is_empty());
+}
+
+#[tokio::test]
+async fn a_registration_that_cannot_be_stored_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    fs::remove_dir_all(dir.path().join("services")).unwrap();
+    let error = refused(rig.agent.register_service(&caller(), web(), false)).await;
+    assert!(error.message.contains("can't write"), "{}", error.message);
+    assert!(rig.agent.services(&caller()).is_empty());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_are_private_because_they_hold_tokens() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    rig.register(web()).await;
+    let file = fs::read_dir(dir.path().join("services")).unwrap().next().unwrap().unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
