@@ -1,1 +1,31 @@
-//! Placeholder.
+//! The gRPC face: the public contract over the service layer.
+//!
+//! Each method takes a message apart, calls the service layer, and puts its answer into a message;
+//! [`convert`] holds the two directions, field by field, and [`status`] the one table from
+//! refusals to gRPC. What a call means is decided below.
+//!
+//! [`serve`] also tells whether this server is ready (the standard health service) and what it
+//! can be asked (reflection).
+
+mod absent;
+mod agent;
+mod caller;
+mod catalog;
+mod convert;
+mod health;
+mod kv;
+mod listener;
+mod operator;
+mod options;
+mod page;
+mod ready;
+mod serve;
+mod server;
+mod status;
+mod watch;
+
+pub use options::RpcOptions;
+pub use serve::{Error, serve};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! `AgentService`: the agent of this machine.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::stream::{self, Empty, Stream};
+use proto::v1;
+use proto::v1::agent_service_server::AgentService;
+use service::{Caller, Error};
+use state::{Check, Service as ServiceRow};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::absent::refuse;
+use crate::caller::open;
+use crate::catalog::filter;
+use crate::convert::agent as convert;
+use crate::convert::check::{check, required_status};
+use crate::convert::common::wire_duration;
+use crate::serve::Face;
+use crate::status::{answer, invalid, not_implemented, shutting_down, status};
+
+#[tonic::async_trait]
+impl AgentService for Face {
+    type HeartbeatStream = Pin<Box<dyn Stream<Item = Result<v1::HeartbeatResponse, Status>> + Send>>;
+    type MonitorStream = Empty<Result<v1::MonitorResponse, Status>>;
+
+    async fn register_service(
+        &self,
+        request: Request<v1::RegisterServiceRequest>,
+    ) -> Result<Response<v1::RegisterServiceResponse>, Status> {
+        answer(async {
+            let (caller, request) = open(request)?;
+            let (definition, replace_existing_checks) = convert::register_service(request, caller.token.clone())?;
+            let (id, check_ids) = (definition.id().clone(), definition.check_ids());
+            self.service.agent().register_service(&caller, definition, replace_existing_checks).await?;
+            let registered = self.service.agent().service(&caller, &id);
+            Ok(v1::RegisterServiceResponse {
+                service: registered.as_ref().map(convert::local_service),
+                check_ids: check_ids.iter().map(ToString::to_string).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn deregister_service(
+        &self,
+        request: Request<v1::DeregisterServiceRequest>,
+    ) -> Result<Response<v1::DeregisterServiceResponse>, Status> {
+        answer(async {
+            let (caller, v1::DeregisterServiceRequest { service_id }) = open(request)?;
+            self.service.agent().deregister_service(&caller, &service_id).await?;
+            Ok(v1::DeregisterServiceResponse {})
+        })
+        .await
+    }
+
+    async fn list_services(
+        &self,
+        request: Request<v1::AgentServiceListServicesRequest>,
+    ) -> Result<Response<v1::AgentServiceListServicesResponse>, Status> {
+        answer(async {
+            let (caller, v1::AgentServiceListServicesRequest { filter: text }) = open(request)?;
+            let filter = filter::<ServiceRow>(&text)?;
+            let all = self.service.agent().services(&caller);
+            let chosen = all.values().filter(|local| filter.as_ref().is_none_or(|filter| filter.matches(&*local.row)));
+            Ok(v1::AgentServiceListServicesResponse { services: chosen.map(convert::local_service).collect() })
+        })
+        .await
+    }
+
+    async fn list_checks(
+        &self,
+        request: Request<v1::AgentServiceListChecksRequest>,
+    ) -> Result<Response<v1::AgentServiceListChecksResponse>, Status> {
+        answer(async {
+            let (caller, v1::AgentServiceListChecksRequest { filter: text }) = open(request)?;
+            let filter = filter::<Check>(&text)?;
+            let all = self.service.agent().checks(&caller);
+            let chosen = all.values().filter(|row: &&Arc<Check>| filter.as_ref().is_none_or(|filter| filter.matches(&***row)));
+            Ok(v1::AgentServiceListChecksResponse { checks: chosen.map(|row| check(row)).collect() })
+        })
+        .await
+    }
+
+    async fn register_check(&self, request: Request<v1::RegisterCheckRequest>) -> Result<Response<v1::RegisterCheckResponse>, Status> {
+        answer(async {
+            let (caller, request) = open(request)?;
+            let check = convert::register_check(request, caller.token.clone())?;
+            let check_id = self.service.agent().register_check(&caller, check).await?.to_string();
+            Ok(v1::RegisterCheckResponse { check_id })
+        })
+        .await
+    }
+
+    async fn deregister_check(
+        &self,
+        request: Request<v1::DeregisterCheckRequest>,
+    ) -> Result<Response<v1::DeregisterCheckResponse>, Status> {
+        answer(async {
+            let (caller, v1::DeregisterCheckRequest { check_id }) = open(request)?;
+            self.service.agent().deregister_check(&caller, &check_id).await?;
+            Ok(v1::DeregisterCheckResponse {})
+        })
+        .await
+    }
+
+    async fn update_ttl(&self, request: Request<v1::UpdateTtlRequest>) -> Result<Response<v1::UpdateTtlResponse>, Status> {
+        answer(async {
+            let (caller, v1::UpdateTtlRequest { check_id, status, output }) = open(request)?;
+            let ttl = self.report(&caller, &check_id, status, &output).await?;
+            Ok(v1::UpdateTtlResponse { ttl: Some(ttl) })
+        })
+        .await
+    }
+
+    async fn heartbeat(&self, request: Request<Streaming<v1::HeartbeatRequest>>) -> Result<Response<Self::HeartbeatStream>, Status> {
+        answer(async {
+            let (caller, requests) = open(request)?;
+            let beats = (self.clone(), caller, requests);
+            let answers: Self::HeartbeatStream = Box::pin(stream::try_unfold(beats, |(face, caller, mut requests)| async move {
+                let Some(request) = face.stop.run_until_cancelled(requests.message()).await else { return Err(shutting_down()) };
+                let Some(v1::HeartbeatRequest { check_id, status: given, output }) = request? else { return Ok(None) };
+                let ttl = face.report(&caller, &check_id, given, &output).await.map_err(status)?;
+                Ok(Some((v1::HeartbeatResponse { check_id, ttl: Some(ttl) }, (face, caller, requests))))
+            }));
+            Ok::<_, Error>(answers)
+        })
+        .await
+    }
+
+    async fn get_info(&self, request: Request<v1::GetInfoRequest>) -> Result<Response<v1::GetInfoResponse>, Status> {
+        let v1::GetInfoRequest {} = request.into_inner();
+        let identity = self.service.identity();
+        Ok(Response::new(v1::GetInfoResponse {
+            node_id: identity.node_id.to_string(),
+            node: identity.node_name.to_string(),
+            datacenter: identity.datacenter.to_string(),
+            server: true,
+            version: identity.version.to_owned(),
+            member: Some(self.member(v1::Pool::Lan)),
+            addresses: self.options.addresses.clone().into_iter().collect(),
+            started_at: Some(self.started_at.into()),
+            stats: self.stats(),
+        }))
+    }
+
+    async fn list_members(&self, request: Request<v1::ListMembersRequest>) -> Result<Response<v1::ListMembersResponse>, Status> {
+        answer(async {
+            let (_, v1::ListMembersRequest { pool, filter }) = open(request)?;
+            if !filter.is_empty() {
+                return Err(not_implemented("ListMembersRequest.filter"));
+            }
+            let pool = v1::Pool::try_from(pool).map_err(|_| invalid("pool", format_args!("`{pool}` is not known")))?;
+            Ok(v1::ListMembersResponse { members: vec![self.member(pool)] })
+        })
+        .await
+    }
+
+    async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        refuse("AgentService.Join")
+    }
+
+    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        refuse("AgentService.Leave")
+    }
+
+    async fn force_leave(&self, _: Request<v1::ForceLeaveRequest>) -> Result<Response<v1::ForceLeaveResponse>, Status> {
+        refuse("AgentService.ForceLeave")
+    }
+
+    async fn reload(&self, _: Request<v1::ReloadRequest>) -> Result<Response<v1::ReloadResponse>, Status> {
+        refuse("AgentService.Reload")
+    }
+
+    async fn monitor(&self, _: Request<v1::MonitorRequest>) -> Result<Response<Self::MonitorStream>, Status> {
+        refuse("AgentService.Monitor")
+    }
+
+    async fn set_maintenance(&self, _: Request<v1::SetMaintenanceRequest>) -> Result<Response<v1::SetMaintenanceResponse>, Status> {
+        refuse("AgentService.SetMaintenance")
+    }
+}
+
+impl Face {
+    async fn report(&self, caller: &Caller, check_id: &str, given: i32, output: &str) -> Result<prost_types::Duration, Error> {
+        let status = required_status("status", given)?;
+        let ttl = self.service.agent().update_ttl(caller, check_id, status, output).await?;
+        Ok(wire_duration(ttl))
+    }
+
+    /// This agent as a member of a pool, the only one as long as there is no gossip.
+    fn member(&self, pool: v1::Pool) -> v1::Member {
+        let identity = self.service.identity();
+        let (name, listener) = match pool {
+            v1::Pool::Unspecified | v1::Pool::Lan => (identity.node_name.to_string(), "serf_lan"),
+            v1::Pool::Wan => (format!("{}.{}", identity.node_name, identity.datacenter), "serf_wan"),
+        };
+        let address = self.options.addresses.get(listener).and_then(|address| address.rsplit_once(':'));
+        let tags = [("role", "server"), ("dc", &*identity.datacenter), ("id", &*identity.node_id), ("version", identity.version)];
+        v1::Member {
+            name,
+            address: identity.address.to_string(),
+            port: address.and_then(|(_, port)| port.parse().ok()).unwrap_or_default(),
+            tags: tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            status: v1::MemberStatus::Alive.into(),
+            incarnation: 0,
+        }
+    }
+
+    /// Free figures for people.
+    fn stats(&self) -> HashMap<String, String> {
+        let status = self.service.consensus_status();
+        let figures = [
+            ("raft.state", status.state.to_owned()),
+            ("raft.term", status.term.to_string()),
+            ("raft.last_log_index", status.last_index.to_string()),
+            ("raft.applied_index", status.applied.to_string()),
+            ("raft.peers", status.peers.len().to_string()),
+        ];
+        figures.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+}

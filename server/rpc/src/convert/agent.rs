@@ -1,0 +1,45 @@
+//! Registrations with the local agent.
+
+use ::service::Error;
+use ::service::agent::{CheckRegistration, LocalService, ServiceDefinition};
+use proto::v1;
+use std::sync::Arc;
+
+use super::check::given_status;
+use super::{definition, service};
+use crate::status::invalid;
+
+/// An instance to be registered, and whether it replaces the checks that were there before.
+pub(crate) fn register_service(request: v1::RegisterServiceRequest, token: Option<Arc<str>>) -> Result<(ServiceDefinition, bool), Error> {
+    let v1::RegisterServiceRequest { service: instance, checks, replace_existing_checks } = request;
+    let instance = instance.ok_or_else(|| invalid("service", "it is missing"))?;
+    let checks: Result<Vec<CheckRegistration>, Error> =
+        checks.into_iter().map(|given| check(given, String::new(), token.clone())).collect();
+    Ok((ServiceDefinition { service: service::input(instance), checks: checks?, token }, replace_existing_checks))
+}
+
+/// A check to be registered.
+pub(crate) fn register_check(request: v1::RegisterCheckRequest, token: Option<Arc<str>>) -> Result<CheckRegistration, Error> {
+    let v1::RegisterCheckRequest { check: given, service_id } = request;
+    check(given.ok_or_else(|| invalid("check", "it is missing"))?, service_id, token)
+}
+
+fn check(given: v1::CheckRegistration, service_id: String, token: Option<Arc<str>>) -> Result<CheckRegistration, Error> {
+    let v1::CheckRegistration { check_id, name, notes, status, definition } = given;
+    let definition = definition.ok_or_else(|| invalid("definition", "it is missing; say how the check is run"))?;
+    Ok(CheckRegistration {
+        id: check_id.into(),
+        name: name.into(),
+        notes: notes.into(),
+        service_id: service_id.into(),
+        status: given_status("status", status)?,
+        definition: definition::stored(definition)?,
+        token,
+    })
+}
+
+/// An instance that is registered here, for the wire; its token stays here.
+pub(crate) fn local_service(local: &LocalService) -> v1::Service {
+    let LocalService { row, token: _, source: _ } = local;
+    service::service(row)
+}

@@ -1,0 +1,87 @@
+//! `OperatorService`: care of the servers themselves.
+
+use futures::stream::Empty;
+use proto::v1;
+use proto::v1::operator_service_server::OperatorService;
+use service::status::Peer;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::absent::refuse;
+use crate::caller::open;
+use crate::convert::common::{local_meta, read_options};
+use crate::serve::Face;
+use crate::status::answer;
+
+/// A server of the quorum, for the wire.
+pub(crate) fn peer(peer: &Peer) -> v1::Peer {
+    let Peer { id, name, address, voter: _ } = peer;
+    v1::Peer { id: *id, node: name.clone(), address: address.clone() }
+}
+
+#[tonic::async_trait]
+impl OperatorService for Face {
+    type SaveSnapshotStream = Empty<Result<v1::SaveSnapshotResponse, Status>>;
+
+    async fn get_raft_configuration(
+        &self,
+        request: Request<v1::GetRaftConfigurationRequest>,
+    ) -> Result<Response<v1::GetRaftConfigurationResponse>, Status> {
+        answer(async {
+            let (caller, v1::GetRaftConfigurationRequest { options }) = open(request)?;
+            // What this server believes is current once a read as current as asked was possible.
+            let directory = self.service.directory(&caller, &read_options(options)?).await?;
+            drop(directory);
+            let status = self.service.consensus_status();
+            let server = |found: &Peer| v1::RaftServer {
+                peer: Some(peer(found)),
+                leader: status.leader == Some(found.id),
+                voter: found.voter,
+                last_log_index: if found.id == status.id { status.last_index } else { 0 },
+            };
+            let mut servers: Vec<v1::RaftServer> = status.peers.iter().map(server).collect();
+            servers.sort_by_key(|server| server.peer.as_ref().map_or(0, |peer| peer.id));
+            Ok(v1::GetRaftConfigurationResponse { meta: Some(local_meta(&self.service)), servers, configuration_index: 0 })
+        })
+        .await
+    }
+
+    async fn remove_peer(&self, _: Request<v1::RemovePeerRequest>) -> Result<Response<v1::RemovePeerResponse>, Status> {
+        refuse("OperatorService.RemovePeer")
+    }
+
+    async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        refuse("OperatorService.TransferLeader")
+    }
+
+    async fn save_snapshot(&self, _: Request<v1::SaveSnapshotRequest>) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+        refuse("OperatorService.SaveSnapshot")
+    }
+
+    async fn restore_snapshot(
+        &self,
+        _: Request<Streaming<v1::RestoreSnapshotRequest>>,
+    ) -> Result<Response<v1::RestoreSnapshotResponse>, Status> {
+        refuse("OperatorService.RestoreSnapshot")
+    }
+
+    async fn get_autopilot_state(
+        &self,
+        _: Request<v1::GetAutopilotStateRequest>,
+    ) -> Result<Response<v1::GetAutopilotStateResponse>, Status> {
+        refuse("OperatorService.GetAutopilotState")
+    }
+
+    async fn get_autopilot_configuration(
+        &self,
+        _: Request<v1::GetAutopilotConfigurationRequest>,
+    ) -> Result<Response<v1::GetAutopilotConfigurationResponse>, Status> {
+        refuse("OperatorService.GetAutopilotConfiguration")
+    }
+
+    async fn set_autopilot_configuration(
+        &self,
+        _: Request<v1::SetAutopilotConfigurationRequest>,
+    ) -> Result<Response<v1::SetAutopilotConfigurationResponse>, Status> {
+        refuse("OperatorService.SetAutopilotConfiguration")
+    }
+}

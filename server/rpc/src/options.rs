@@ -1,0 +1,50 @@
+//! How gRPC is served.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use service::Limits;
+
+/// What a request may need beside the values that it carries, in bytes.
+const REQUEST_SLACK: usize = 1024 * 1024;
+
+/// Bounds and intervals of the gRPC face.
+#[derive(Clone, Debug)]
+pub struct RpcOptions {
+    /// Most connections at a time. One more is closed at once.
+    pub max_connections: usize,
+    /// Largest request, in bytes.
+    pub max_message_bytes: usize,
+    /// Most calls and streams at a time on one connection; more wait at the client.
+    pub max_concurrent_streams: u32,
+    /// What may be under way unread on one stream, in bytes.
+    pub stream_window_bytes: u32,
+    /// What may be under way unread on one connection, in bytes.
+    pub connection_window_bytes: u32,
+    /// After this long without traffic a client is asked whether it is still there.
+    pub keepalive_interval: Duration,
+    /// How long it may take to say so.
+    pub keepalive_timeout: Duration,
+    /// How long calls that are under way may take once the server is to stop.
+    pub drain_timeout: Duration,
+    /// Where this agent listens, for `AgentService.GetInfo`: `http`, `grpc`, `dns` and so on, each
+    /// `host:port`.
+    pub addresses: BTreeMap<String, String>,
+}
+
+impl RpcOptions {
+    /// The usual bounds: every request that `limits` allow fits into a message.
+    pub fn new(limits: &Limits) -> Self {
+        RpcOptions {
+            max_connections: 4096,
+            max_message_bytes: limits.value_bytes_max.max(limits.txn_bytes_max) + REQUEST_SLACK,
+            max_concurrent_streams: 1024,
+            stream_window_bytes: 1024 * 1024,
+            connection_window_bytes: 8 * 1024 * 1024,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            drain_timeout: Duration::from_secs(5),
+            addresses: BTreeMap::new(),
+        }
+    }
+}
