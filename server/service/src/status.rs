@@ -1,6 +1,6 @@
 //! Where this server stands.
 
-use consensus::{Peer, Status};
+pub use consensus::{Peer, Status};
 
 use crate::Service;
 
@@ -20,5 +20,10 @@ impl Service {
     /// The servers of the quorum.
     pub fn peers(&self) -> Vec<Peer> {
         self.consensus().status().peers
+    }
+
+    /// How many blocked queries and watches wait for a change here.
+    pub fn watchers(&self) -> usize {
+        self.hub().watchers()
     }
 }
