@@ -28,6 +28,7 @@ use std::time::Duration;
 use service::agent::{CheckRegistration, ServiceDefinition};
 
 pub use flags::AgentFlags;
+pub(crate) use later::FLAGS_LATER;
 pub use sections::{Dns, Http, Limits, LogLevel, Raft, Telemetry, WatchHistory};
 
 /// Everything that the agent is told, validated.
@@ -151,6 +152,18 @@ impl Config {
             _ => Err(ConfigError(errors)),
         }
     }
+}
+
+/// The services that files define, as `services register` reads them. What is wrong with them is
+/// among the findings.
+pub(crate) fn read_definitions(files: &[PathBuf], findings: &read::Findings) -> Vec<ServiceDefinition> {
+    let mut services = Vec::new();
+    for source in load::read_all(files, None, findings) {
+        let mut keys = read::Reader::new(&source.name, &source.fields, findings);
+        definition::read(&mut keys, &mut services, &mut Vec::new());
+        keys.finish(&[]);
+    }
+    services
 }
 
 #[cfg(test)]

@@ -77,7 +77,13 @@ impl Serving {
 }
 
 /// Starts the faces.
-pub(crate) fn serve(config: &Config, service: &Service, metrics: &Metrics, sockets: Sockets, shutdown: &Shutdown) -> anyhow::Result<Serving> {
+pub(crate) fn serve(
+    config: &Config,
+    service: &Service,
+    metrics: &Metrics,
+    sockets: Sockets,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Serving> {
     let serving = Serving::default();
     let addresses = config.listen.http.iter().map(|address| ("http".to_owned(), address.to_string())).collect();
     let options = RpcOptions { addresses, ..RpcOptions::new(service.limits()) };
@@ -104,11 +110,19 @@ fn gateway_options(config: &Config, metrics: &Metrics) -> anyhow::Result<Gateway
     for (name, value) in &config.http.response_headers {
         let header = (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>());
         let (Ok(name), Ok(value)) = header else {
-            anyhow::bail!("`http_config.response_headers` holds `{name}: {value}`, which is not a header; use printable ASCII without line breaks");
+            anyhow::bail!(
+                "`http_config.response_headers` holds `{name}: {value}`, which is not a header; use printable ASCII without line breaks"
+            );
         };
         response_headers.push((name, value));
     }
-    Ok(GatewayOptions { pretty: config.dev, dev: config.dev, response_headers, metrics: Some(metrics.source()), ..GatewayOptions::default() })
+    Ok(GatewayOptions {
+        pretty: config.dev,
+        dev: config.dev,
+        response_headers,
+        metrics: Some(metrics.source()),
+        ..GatewayOptions::default()
+    })
 }
 
 fn dns_options(config: &Config) -> anyhow::Result<DnsOptions> {

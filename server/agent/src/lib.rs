@@ -2,12 +2,15 @@
 //! crates below.
 
 pub mod banner;
+pub mod cli;
 pub mod config;
+mod faces;
 mod metrics_catalog;
 mod nearest;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;
+pub mod wiring;
 
 /// The product's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -34,7 +34,7 @@ const PROBES: usize = 1024;
 ///
 /// Every port is opened before anything is written, so that a second agent on one machine leaves
 /// no trace; the banner is printed when a leader is elected and every face answers.
-pub async fn run(config: Config, metrics: Metrics, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run(config: Config, shutdown: Shutdown, metrics: Metrics) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&config).await?;
     let listening = sockets.listening()?;
     let (storage, ids) = open_storage(&config)?;
@@ -179,7 +179,10 @@ async fn register_configured(config: &Config, agent: &Agent) -> anyhow::Result<(
     let caller = Caller::default();
     for definition in &config.services {
         let name = definition.service.name.clone();
-        agent.register_service(&caller, definition.clone(), true).await.with_context(|| format!("service `{name}` of the configuration"))?;
+        agent
+            .register_service(&caller, definition.clone(), true)
+            .await
+            .with_context(|| format!("service `{name}` of the configuration"))?;
     }
     for check in &config.checks {
         let name = check.name.clone();

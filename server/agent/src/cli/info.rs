@@ -1,0 +1,231 @@
+//! `lictor info`, `members` and `version`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use lictor_client::{Client, Error, ErrorReason, v1};
+use serde_json::{Map, Value, json};
+
+use crate::cli::connect::Connection;
+use crate::cli::output::{Format, Table, pairs, print_json, print_line};
+
+/// Tell who the agent is and how it runs
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Info {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// List the agents that this one knows
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Members {
+    /// Print all tags of each member
+    #[arg(long)]
+    detailed: bool,
+    /// The servers of all datacenters
+    #[arg(long)]
+    wan: bool,
+    /// Only members in this state: alive, suspect, leaving, left, failed
+    #[arg(long, value_name = "STATE")]
+    status: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Tell the version of this program
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Version {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Version {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self.format {
+            Format::Json => print_json(&json!({"name": "lictor", "version": crate::VERSION, "api": "lictor.v1"}))?,
+            Format::Table => print_line(format_args!("Lictor v{}\nAPI lictor.v1; speaks Consul's HTTP API v1", crate::VERSION))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Facts by section and name.
+type Sections = BTreeMap<String, BTreeMap<String, String>>;
+
+impl Info {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let sections = sections(self.connection.client()?.agent().info().await?);
+        match self.format {
+            Format::Json => print_json(&json!(sections))?,
+            Format::Table => print_line(text(&sections))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn sections(info: v1::GetInfoResponse) -> Sections {
+    let mut sections = Sections::new();
+    let mut add = |section: &str, name: &str, value: String| {
+        sections.entry(section.to_owned()).or_default().insert(name.to_owned(), value);
+    };
+    add("agent", "node", info.node);
+    add("agent", "node_id", info.node_id);
+    add("agent", "datacenter", info.datacenter);
+    add("agent", "server", info.server.to_string());
+    if let Some(started) = info.started_at {
+        add("agent", "started_at", started.to_string());
+    }
+    add("build", "version", info.version);
+    for (face, address) in info.addresses {
+        add("addresses", &face, address);
+    }
+    for (name, value) in info.stats {
+        let (section, name) = name.split_once('.').unwrap_or(("agent", &name));
+        add(section, name, value);
+    }
+    sections
+}
+
+/// Each section with its facts below it.
+fn text(sections: &Sections) -> String {
+    let mut text = String::new();
+    for (section, facts) in sections {
+        writeln!(text, "{section}:").expect("writing to a string succeeds");
+        for (name, value) in facts {
+            writeln!(text, "\t{name} = {value}").expect("writing to a string succeeds");
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+impl Members {
+    /// Exit code 2 when there is none, as scripts expect.
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
+        let mut members = members(&self.connection.client()?, pool).await?;
+        members.retain(|member| self.status.as_deref().is_none_or(|wanted| wanted == status(member.status())));
+        if members.is_empty() {
+            eprintln!("No members match");
+            return Ok(ExitCode::from(2));
+        }
+        match self.format {
+            Format::Json => print_json(&members.iter().map(row).collect::<Vec<Value>>().into())?,
+            Format::Table => table(&members, self.detailed).print()?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The members of a pool. An agent without a pool knows itself.
+async fn members(client: &Client, pool: v1::Pool) -> Result<Vec<v1::Member>, Error> {
+    match client.agent().members(pool).await {
+        Err(error) if error.reason() == Some(ErrorReason::NotImplemented) => Ok(vec![alone(client.agent().info().await?)]),
+        answer => answer,
+    }
+}
+
+fn alone(info: v1::GetInfoResponse) -> v1::Member {
+    let role = if info.server { "consul" } else { "node" };
+    let place = info.addresses.get("serf_lan").or(info.addresses.get("server")).map(String::as_str).unwrap_or_default();
+    let (address, port) = place.rsplit_once(':').unwrap_or((place, "0"));
+    let mut member = info.member.unwrap_or_else(|| v1::Member {
+        address: address.trim_matches(['[', ']']).to_owned(),
+        port: port.parse().unwrap_or(0),
+        status: v1::MemberStatus::Alive.into(),
+        ..v1::Member::default()
+    });
+    if member.name.is_empty() {
+        member.name = info.node;
+    }
+    for (tag, value) in [("role", role.to_owned()), ("build", info.version), ("dc", info.datacenter)] {
+        member.tags.entry(tag.to_owned()).or_insert(value);
+    }
+    member
+}
+
+fn status(status: v1::MemberStatus) -> &'static str {
+    match status {
+        v1::MemberStatus::Unspecified => "unknown",
+        v1::MemberStatus::Alive => "alive",
+        v1::MemberStatus::Suspect => "suspect",
+        v1::MemberStatus::Leaving => "leaving",
+        v1::MemberStatus::Left => "left",
+        v1::MemberStatus::Failed => "failed",
+    }
+}
+
+fn place(member: &v1::Member) -> String {
+    if member.address.contains(':') {
+        format!("[{}]:{}", member.address, member.port)
+    } else {
+        format!("{}:{}", member.address, member.port)
+    }
+}
+
+fn table(members: &[v1::Member], detailed: bool) -> Table {
+    if detailed {
+        let mut table = Table::new(["Node", "Address", "Status", "Tags"]);
+        for member in members {
+            table.row([member.name.clone(), place(member), status(member.status()).into(), pairs(&member.tags)]);
+        }
+        return table;
+    }
+    let mut table = Table::new(["Node", "Address", "Status", "Type", "Build", "Protocol", "DC"]);
+    for member in members {
+        let tag = |name: &str| member.tags.get(name).cloned().unwrap_or_else(|| "-".into());
+        let kind = if tag("role") == "consul" { "server" } else { "client" };
+        table.row([member.name.clone(), place(member), status(member.status()).into(), kind.into(), tag("build"), tag("vsn"), tag("dc")]);
+    }
+    table
+}
+
+fn row(member: &v1::Member) -> Value {
+    let tags: Map<String, Value> = member.tags.iter().map(|(tag, value)| (tag.clone(), value.as_str().into())).collect();
+    json!({
+        "name": member.name,
+        "address": member.address,
+        "port": member.port,
+        "status": status(member.status()),
+        "tags": tags,
+        "incarnation": member.incarnation,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info() -> v1::GetInfoResponse {
+        v1::GetInfoResponse {
+            node: "n1".into(),
+            node_id: "8f5a".into(),
+            datacenter: "dc1".into(),
+            server: true,
+            version: "0.1.0".into(),
+            addresses: [("serf_lan".to_owned(), "[::1]:8301".to_owned())].into(),
+            stats: [("raft.term".to_owned(), "3".to_owned())].into(),
+            ..v1::GetInfoResponse::default()
+        }
+    }
+
+    #[test]
+    fn facts_stand_below_their_section() {
+        let text = text(&sections(info()));
+        assert!(text.starts_with("addresses:\n\tserf_lan = [::1]:8301\nagent:\n\tdatacenter = dc1\n"), "{text}");
+        assert!(text.ends_with("raft:\n\tterm = 3"), "{text}");
+    }
+
+    #[test]
+    fn an_agent_alone_is_its_own_member() {
+        let text = table(&[alone(info())], false).to_string();
+        assert_eq!(text, "Node  Address     Status  Type    Build  Protocol  DC\nn1    [::1]:8301  alive   server  0.1.0  -         dc1\n");
+    }
+}

@@ -1,0 +1,126 @@
+//! What a watch prints and hands to programs.
+
+use std::time::Duration;
+
+use clap::Parser;
+use lictor_client::{Cursor, ResetReason, v1};
+use serde_json::json;
+
+use super::*;
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    watch: Watch,
+}
+
+fn target(line: &[&str]) -> Result<(Kind, Target), String> {
+    Line::parse_from(["watch"].iter().chain(line)).watch.target().map_err(|error| error.to_string())
+}
+
+fn entry(key: &str, value: &str) -> Row {
+    Row::Entry(v1::Entry { key: key.to_owned().into(), value: value.to_owned().into(), ..v1::Entry::default() })
+}
+
+fn cursor() -> Cursor {
+    Cursor::from_bytes("c")
+}
+
+fn changes(changes: Vec<Change>, revision: u64, continued: bool) -> WatchEvent {
+    WatchEvent::Changes { changes, revision, cursor: cursor(), continued }
+}
+
+#[test]
+fn types_become_targets() {
+    assert_eq!(target(&["--type=key", "--key=a"]).unwrap(), (Kind::Key, Target::key("a")));
+    assert_eq!(target(&["--type=keyprefix"]).unwrap(), (Kind::KeyPrefix, Target::prefix("")));
+    let web = Target::service("web").passing_only().tag("a");
+    assert_eq!(target(&["--type=service", "--service=web", "--passingonly", "--tag=a"]).unwrap(), (Kind::Service, web));
+    let critical = Target::checks(Selection::Status(HealthStatus::Critical.into()));
+    assert_eq!(target(&["--type=checks", "--state=critical"]).unwrap(), (Kind::Checks, critical));
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "`-type` is missing"),
+        (&["--type=key"], "needs `-key`"),
+        (&["--type=keys"], "unknown type `keys`"),
+        (&["--type=event"], "not part of this version"),
+        (&["--type=checks", "--state=odd"], "unknown state `odd`"),
+        (&["--type=checks", "--state=any", "--service=a"], "not both"),
+    ];
+    for (line, part) in cases {
+        let error = target(line).unwrap_err();
+        assert!(error.contains(part), "{line:?}: {error}");
+    }
+}
+
+#[test]
+fn each_change_is_one_line() {
+    let text = |event: &WatchEvent| lines::of(event).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let event = changes(vec![Change::Put(entry("a", "1")), Change::Delete(Gone::Key("b".into()))], 7, false);
+    let lines = text(&event);
+    assert!(
+        lines[0].contains(r#""event":"put""#) && lines[0].contains(r#""revision":7"#) && lines[0].contains(r#""key":"a""#),
+        "{lines:?}"
+    );
+    assert_eq!(lines[1], json!({"event": "delete", "revision": 7, "entry": {"key": "b"}}).to_string());
+    let reset = WatchEvent::Reset { reason: ResetReason::SlowConsumer, message: "m".into() };
+    assert_eq!(text(&reset), [json!({"event": "reset", "reason": "slow_consumer", "message": "m"}).to_string()]);
+    assert!(text(&WatchEvent::Bookmark { revision: 1, cursor: cursor(), leader_known: true }).is_empty());
+}
+
+#[test]
+fn rows_follow_snapshot_changes_and_reset() {
+    let mut rows = Rows::default();
+    assert_eq!(rows.take(WatchEvent::Snapshot { rows: vec![entry("a", "1"), entry("b", "1")], revision: 3 }), None);
+    assert_eq!(rows.take(WatchEvent::SnapshotEnd { revision: 3, cursor: cursor() }), Some(3));
+    assert_eq!(rows.take(changes(vec![Change::Put(entry("a", "2"))], 4, true)), None);
+    assert_eq!(rows.take(changes(vec![Change::Delete(Gone::Key("b".into()))], 4, false)), Some(4));
+    let state = shape::of(Kind::KeyPrefix, rows.by_name.values());
+    assert_eq!(state.as_array().map(Vec::len), Some(1));
+    assert_eq!((&state[0]["Key"], &state[0]["Value"]), (&json!("a"), &json!("Mg==")));
+    assert_eq!(rows.take(WatchEvent::Reset { reason: ResetReason::Compacted, message: String::new() }), None);
+    assert_eq!(rows.take(changes(vec![Change::Put(entry("a", "3"))], 5, false)), None);
+}
+
+#[test]
+fn handlers_read_the_shapes_that_they_know() {
+    let services = [
+        Row::Service(v1::ServiceSummary { name: "web".into(), tags: vec!["a".into()], instances: 2 }),
+        Row::Service(v1::ServiceSummary { name: "db".into(), ..v1::ServiceSummary::default() }),
+    ];
+    assert_eq!(shape::of(Kind::Services, services.iter()), json!({"web": ["a"], "db": []}));
+    assert_eq!(shape::of(Kind::Key, std::iter::empty()), json!(null));
+    assert_eq!(shape::of(Kind::Nodes, std::iter::empty()), json!([]));
+}
+
+/// Runs until nothing is due any more.
+async fn settle(handler: &mut Handler) -> anyhow::Result<()> {
+    while handler.is_busy() {
+        tokio::time::timeout(Duration::from_secs(30), handler.step()).await??;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_handler_never_runs_twice_at_once_and_sees_the_newest() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("log");
+    let script = format!("mkdir {0}/busy && cat >> {0}/log && echo $CONSUL_INDEX >> {0}/log && rmdir {0}/busy", home.path().display());
+    let mut handler = Handler::new(vec![script], true);
+    handler.offer(1, "one".into());
+    handler.step().await.unwrap();
+    handler.offer(2, "two".into());
+    handler.offer(3, "three".into());
+    settle(&mut handler).await.unwrap();
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "one\n1\nthree\n3\n");
+    assert!(handler.has_run());
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_says_so() {
+    let mut handler = Handler::new(vec!["false".into()], false);
+    handler.offer(1, "x".repeat(1 << 20));
+    assert!(settle(&mut handler).await.unwrap_err().to_string().contains("handler `false` failed"));
+    let mut missing = Handler::new(vec!["/nonexistent/program".into()], false);
+    missing.offer(1, String::new());
+    assert!(settle(&mut missing).await.unwrap_err().to_string().contains("cannot run `/nonexistent/program`"));
+}
