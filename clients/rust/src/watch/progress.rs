@@ -107,8 +107,14 @@ impl Progress {
         if cursor.is_empty() {
             self.begin_anew();
             self.cut = true;
-        } else {
-            self.stand_at(cursor);
+            return Step::Nothing;
+        }
+        // A server may stand at the start of a revision of which some changes were told already,
+        // and goes on after those; resuming once more still needs the cursor that says so.
+        let resumed = std::mem::take(&mut self.resume_from);
+        self.stand_at(cursor);
+        if !resumed.is_empty() {
+            self.resume_from = resumed;
         }
         Step::Nothing
     }
