@@ -15,7 +15,8 @@ use crate::node::Node;
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub(crate) program: PathBuf,
-    pub(crate) arguments: Vec<OsString>,
+    arguments: Vec<OsString>,
+    last: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) home: Arc<TempDir>,
     pub(crate) listen: Listen,
@@ -50,7 +51,7 @@ impl Setup {
     pub fn bare() -> Self {
         let home = Arc::new(tempfile::Builder::new().prefix("lictor-test-").tempdir().unwrap());
         let listen = Listen::Own(own_address());
-        Setup { program: binary().into(), arguments: Vec::new(), environment: Vec::new(), home, listen, data_dir: None }
+        Setup { program: binary().into(), arguments: Vec::new(), last: Vec::new(), environment: Vec::new(), home, listen, data_dir: None }
     }
 
     /// A durable server with its data in `data_dir`.
@@ -65,6 +66,12 @@ impl Setup {
     /// Adds a flag.
     pub fn flag(mut self, flag: impl Into<OsString>) -> Self {
         self.arguments.push(flag.into());
+        self
+    }
+
+    /// Adds a flag after those for the network, over which it counts.
+    pub fn and(mut self, flag: impl Into<OsString>) -> Self {
+        self.last.push(flag.into());
         self
     }
 
@@ -129,6 +136,7 @@ impl Setup {
             }
             Listen::Default => {}
         }
+        line.extend(self.last.iter().cloned());
         line
     }
 }

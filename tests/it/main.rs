@@ -1,8 +1,22 @@
 //! What a user would notice, on the real binary, from outside: one module a subject.
 #![allow(clippy::unwrap_used, reason = "all of it is test: a panic is the message")]
 
+mod agent;
+mod bad_input;
 mod blocking;
+mod catalog;
+mod cli;
+mod crash;
+mod disk_full;
+mod dns;
+mod grpc;
+mod health;
 mod kv;
+mod powercut;
 mod readme;
+mod same_answer;
+mod start;
+mod tidy;
 mod tour;
 mod txn;
+mod watch;
