@@ -49,7 +49,10 @@ impl Agent {
     fn take(&self, reports: impl Iterator<Item = Report>) {
         let now = Instant::now();
         let mut local = self.inner.local.lock();
-        let push = reports.fold(false, |push, report| local.take_report(report, now, rand::random()).push || push);
+        let mut push = false;
+        for report in reports {
+            push |= local.take_report(report, now, rand::random()).push;
+        }
         if push {
             self.inner.changed.notify_one();
         }
@@ -65,7 +68,9 @@ impl Agent {
         }
     }
 
-    /// Removes an instance whose check has been critical for as long as its definition allows.
+    /// Removes an instance whose check has been critical for as long as its definition allows, from
+    /// one second up. It happens when that time is over, where Consul looks every half minute; it
+    /// counts from the start of the agent where a check was critical before.
     async fn reap(&self, service_id: Str, check_id: &Str) {
         tracing::info!(%service_id, %check_id, "the check was critical for too long: its service is deregistered");
         let id = service_id.clone();
