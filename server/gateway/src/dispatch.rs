@@ -12,7 +12,7 @@ use service::Reason;
 
 use crate::json::{Indenter, Json};
 use crate::percent;
-use crate::reply::{Content, Reply};
+use crate::reply::{Content, Reply, takes_gzip};
 use crate::request::Ask;
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
@@ -21,17 +21,17 @@ use crate::{Gateway, agent, catalog, cluster, health, kv, txn, watch};
 /// Answers one request. It can't fail: what goes wrong is an answer as well.
 pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response, Infallible> {
     let (parts, body) = request.into_parts();
-    let headers = parts.headers.clone();
+    let gzip = takes_gzip(&parts.headers);
     let (path, route) = match locate(&gateway, &parts.uri, &parts.method) {
         Ok(found) => found,
-        Err(reply) => return Ok(reply.finish(&headers, &gateway.options.response_headers)),
+        Err(reply) => return Ok(reply.finish(gzip, &gateway.options.response_headers)),
     };
     let reply = match Ask::new(parts, path) {
         Ok(ask) => answer(&gateway, route, ask, body).await,
         Err(fault) => Err(fault),
     };
     let reply = reply.unwrap_or_else(|fault| Reply::fault(fault, route.endpoint.is_indexed()));
-    Ok(reply.finish(&headers, &gateway.options.response_headers))
+    Ok(reply.finish(gzip, &gateway.options.response_headers))
 }
 
 /// The route of a request and what follows it in the path, or what is answered without one.

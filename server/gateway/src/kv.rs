@@ -205,7 +205,7 @@ fn verdict(gateway: &Gateway, ask: &Ask, result: Result<(), Error>) -> Outcome<R
 }
 
 fn conflicting(ask: &Ask) -> Fault {
-    Fault::bad(format!("Conflicting flags: {}\n", ask.query))
+    Fault::bad(format!("Conflicting flags: {}\n", ask.uri.query().unwrap_or_default()))
 }
 
 fn number(text: &str) -> Outcome<u64> {

@@ -9,7 +9,7 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, VARY}
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use service::{Consistency, Meta};
 
-use crate::cache::Encoded;
+use crate::cache::{Encoded, gzip as compress};
 use crate::status::Fault;
 
 /// Smallest body that is worth compressing, in bytes.
@@ -118,7 +118,7 @@ impl Reply {
     }
 
     /// Puts on the headers of every answer, and compresses the body if the client takes that.
-    pub(crate) fn finish(self, asked: &HeaderMap, extra: &[(HeaderName, HeaderValue)]) -> Response {
+    pub(crate) fn finish(self, gzip: bool, extra: &[(HeaderName, HeaderValue)]) -> Response {
         let Reply { status, mut headers, content } = self;
         headers.insert(DEFAULT_ACL_POLICY, HeaderValue::from_static("allow"));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -128,12 +128,12 @@ impl Reply {
         let body = match content {
             Content::Empty => Body::empty(),
             Content::Stream(body) => body,
-            Content::Bytes(bytes) if bytes.len() >= GZIP_BYTES_MIN && takes_gzip(asked) => {
+            Content::Bytes(bytes) if bytes.len() >= GZIP_BYTES_MIN && gzip => {
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                Body::from(crate::cache::gzip(&bytes))
+                Body::from(compress(&bytes))
             }
             Content::Bytes(bytes) => Body::from(bytes),
-            Content::Shared(encoded) if encoded.body.len() >= GZIP_BYTES_MIN && takes_gzip(asked) => {
+            Content::Shared(encoded) if encoded.body.len() >= GZIP_BYTES_MIN && gzip => {
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 Body::from(encoded.gzip())
             }
@@ -146,7 +146,8 @@ impl Reply {
     }
 }
 
-fn takes_gzip(asked: &HeaderMap) -> bool {
+/// Whether a client takes compressed answers.
+pub(crate) fn takes_gzip(asked: &HeaderMap) -> bool {
     let Some(accepted) = asked.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()) else { return false };
     accepted.split(',').any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));

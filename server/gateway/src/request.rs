@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use service::catalog::NodeMeta;
 use service::filter::{Filter, Selectable};
@@ -66,8 +66,7 @@ pub(crate) struct Ask {
     pub(crate) method: Method,
     /// What follows the route's path, decoded.
     pub(crate) rest: Vec<u8>,
-    /// The query string as it was sent.
-    pub(crate) query: String,
+    pub(crate) uri: Uri,
     pub(crate) params: Params,
     pub(crate) headers: HeaderMap,
     pub(crate) caller: Caller,
@@ -85,10 +84,10 @@ impl Ask {
         Ok(Ask {
             method: parts.method,
             rest,
-            query: parts.uri.query().unwrap_or_default().to_owned(),
             params,
             caller,
             stop: connection.map(|connection| connection.stop.clone()),
+            uri: parts.uri,
             headers: parts.headers,
             insist: false,
         })

@@ -1,1 +1,11 @@
+//! The whole face over a real listener and a real, throw-away service.
 
+mod agent;
+mod blocking;
+mod catalog;
+mod general;
+mod kv;
+mod lists;
+mod rig;
+mod txn;
+mod watch;

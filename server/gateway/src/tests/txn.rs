@@ -1,0 +1,76 @@
+use serde_json::json;
+
+use super::rig::Rig;
+
+#[tokio::test]
+async fn a_transaction_writes_all_or_nothing() {
+    let rig = Rig::start().await;
+    let ops = json!([
+        {"KV": {"Verb": "set", "Key": "a", "Value": "MQ==", "Flags": 7}},
+        {"kv": {"verb": "get", "key": "a"}},
+        {"KV": {"Verb": "check-not-exists", "Key": "b"}},
+    ]);
+    let got = rig.put("/v1/txn", ops.to_string()).await;
+    assert_eq!(got.status, 200);
+    let answer = got.json();
+    assert_eq!(answer["Errors"], json!(null));
+    assert_eq!(answer["Results"][0]["KV"]["Value"], json!(null));
+    assert_eq!(answer["Results"][1]["KV"]["Value"], "MQ==");
+    assert_eq!(answer["Results"][1]["KV"]["Flags"], 7);
+    let ops = json!([{"KV": {"Verb": "set", "Key": "c"}}, {"KV": {"Verb": "get", "Key": "none"}}]);
+    let got = rig.put("/v1/txn", ops.to_string()).await;
+    assert_eq!(got.status, 409);
+    assert_eq!(got.json(), json!({"Results": null, "Errors": [{"OpIndex": 1, "What": "key \"none\" doesn't exist"}]}));
+    assert_eq!(rig.get("/v1/kv/c").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_transaction_that_only_reads_says_how_fresh_it_is() {
+    let rig = Rig::start().await;
+    rig.put_true("/v1/kv/a", "1").await;
+    let got = rig.put("/v1/txn", json!([{"KV": {"Verb": "get-tree", "Key": "a"}}]).to_string()).await;
+    assert_eq!(got.json()["Results"].as_array().unwrap().len(), 1);
+    assert_eq!((got.header("x-consul-knownleader"), got.header("x-consul-lastcontact")), ("true", "0"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_told_for_each_operation() {
+    let rig = Rig::start().await;
+    let ops = json!([
+        {"KV": {"Verb": "frob", "Key": "a"}},
+        {"KV": {"Verb": "get", "Key": ""}},
+        {"KV": {"Verb": "lock", "Key": "a", "Session": "x"}},
+        {"Node": {"Verb": "get", "Node": {"Node": "n"}}},
+    ]);
+    let got = rig.put("/v1/txn", ops.to_string()).await;
+    assert_eq!(got.status, 409);
+    let errors = got.json()["Errors"].clone();
+    assert_eq!(errors[0], json!({"OpIndex": 0, "What": "unknown KV verb \"frob\""}));
+    assert_eq!(errors[1]["What"], "Must provide key");
+    assert_eq!(errors[2]["What"], "invalid session \"x\"");
+    assert!(errors[3]["What"].as_str().unwrap().contains("not supported"));
+}
+
+#[tokio::test]
+async fn transactions_are_bounded_and_read_strictly() {
+    let rig = Rig::start().await;
+    let op = json!({"KV": {"Verb": "set", "Key": "a"}});
+    let got = rig.put("/v1/txn", json!(vec![op; 129]).to_string()).await;
+    assert_eq!(got.told(), (413, "Transaction contains too many operations (129 > 128)"));
+    let value = "AAAA".repeat(512 * 1024 / 3 + 1);
+    let got = rig.put("/v1/txn", json!([{"KV": {"Verb": "set", "Key": "k", "Value": value}}]).to_string()).await;
+    assert_eq!(
+        got.told(),
+        (
+            413,
+            "Value for key \"k\" is too large (524289 > 524288 bytes)"
+                .replace("(524289", "(524289 bytes")
+                .replace("(524289 bytes >", "(524289 >")
+                .as_str()
+        )
+    );
+    assert_eq!(rig.put("/v1/txn", vec![b' '; 1 << 21]).await.status, 413);
+    assert_eq!(rig.put("/v1/txn", "").await.told(), (400, "Failed to parse body: EOF"));
+    assert_eq!(rig.put("/v1/txn", r#"[{"Foo":1}]"#).await.told(), (400, "Failed to parse body: json: unknown field \"Foo\""));
+    assert_eq!(rig.put("/v1/txn", r#"[{"KV":{"Foo":1}}]"#).await.told(), (400, "Failed to parse body: json: unknown field \"Foo\""));
+}
