@@ -8,6 +8,9 @@ use proto::v1::ErrorReason;
 use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt;
 
+/// What a server's transport says when the deadline of a call has passed.
+const TIMEOUT_EXPIRED: &str = "Timeout expired";
+
 /// Why a call failed.
 ///
 /// ```no_run
@@ -167,7 +170,9 @@ impl Error {
         if has_source::<ConnectError>(status) {
             return Error::Unreachable { address: address.to_owned(), problem: root_cause(status) };
         }
-        if has_source::<tonic::TimeoutExpired>(status) || status.code() == Code::DeadlineExceeded {
+        // A server that gives up at the deadline of the call says so in these words only.
+        let expired = status.code() == Code::Cancelled && status.message() == TIMEOUT_EXPIRED;
+        if expired || has_source::<tonic::TimeoutExpired>(status) || status.code() == Code::DeadlineExceeded {
             return Error::TimedOut(timeout);
         }
         if has_source::<tonic::transport::Error>(status) || StdError::source(status).is_some() {
@@ -263,6 +268,12 @@ mod tests {
         let error = Error::from_status(&Status::unimplemented("no such method"), "a:1", Duration::ZERO);
         assert_eq!((error.code(), error.reason()), (Code::Unimplemented, None));
         assert_eq!(error.to_string(), "no such method (Unimplemented)");
+    }
+
+    #[test]
+    fn a_deadline_that_the_server_kept_is_a_timeout() {
+        let error = Error::from_status(&Status::cancelled("Timeout expired"), "a:1", Duration::from_secs(1));
+        assert!(matches!(error, Error::TimedOut(after) if after == Duration::from_secs(1)));
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub enum WatchEvent {
 
 /// A row that is there.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "an instance is large in the contract as well; boxing it would only add an allocation")]
 pub enum Row {
     /// A key.
     Entry(v1::Entry),
@@ -95,6 +96,7 @@ pub enum Gone {
 
 /// One row that came, changed or went.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "an instance is large in the contract as well; boxing it would only add an allocation")]
 pub enum Change {
     /// It came, or changed.
     Put(Row),

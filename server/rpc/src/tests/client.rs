@@ -78,8 +78,7 @@ async fn a_watch_goes_on_after_a_lost_connection_without_gap_or_repetition() {
             seen.extend(values(&mut watch).await);
         }
     }
-    let expected: Vec<String> =
-        (0..5).flat_map(|round| ["before", "between", "after"].map(|when| format!("{round} {when}"))).collect();
+    let expected: Vec<String> = (0..5).flat_map(|round| ["before", "between", "after"].map(|when| format!("{round} {when}"))).collect();
     assert_eq!(seen, expected);
 }
 

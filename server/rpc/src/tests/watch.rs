@@ -165,7 +165,7 @@ async fn a_request_that_belongs_to_no_watch_ends_the_stream() {
 #[tokio::test]
 async fn closing_the_sending_side_keeps_the_watches() {
     let server = Server::start().await;
-    let mut watches = Watches::open(&server).await;
+    let watches = Watches::open(&server).await;
     watches.create(1, Target::KvKey("a".into())).await;
     let Watches { requests, messages } = watches;
     drop(requests);
