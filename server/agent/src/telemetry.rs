@@ -6,11 +6,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use metrics::gauge;
+use service::Service;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -27,7 +28,11 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Metrics {
     handle: PrometheusHandle,
+    sample: Arc<OnceLock<Sampler>>,
 }
+
+/// Brings figures up to date that are only looked at when somebody asks.
+type Sampler = Box<dyn Fn() + Send + Sync>;
 
 impl Metrics {
     /// Installs the recorder for the whole process and registers every figure at zero.
@@ -39,13 +44,20 @@ impl Metrics {
         metrics::set_global_recorder(recorder).context("metrics are recorded by somebody else in this process")?;
         metrics_catalog::register();
         gauge!("consul_version", "version" => crate::VERSION).set(1.0);
-        Ok(Metrics { handle })
+        Ok(Metrics { handle, sample: Arc::default() })
     }
 
     /// All figures in Prometheus' text format.
     pub fn render(&self) -> String {
         sample_process();
+        self.sample.get().into_iter().for_each(|sample| sample());
         self.handle.render()
+    }
+
+    /// Shows what `service` holds and where consensus stands, from now on.
+    pub fn observe(&self, service: Service) {
+        // Only the first service counts: a process has one.
+        let _ = self.sample.set(Box::new(move || sample_service(&service)));
     }
 
     /// The same as a function, for a face that does not know this crate.
@@ -65,6 +77,25 @@ impl Metrics {
 
 fn recorder() -> anyhow::Result<PrometheusRecorder> {
     Ok(PrometheusBuilder::new().set_quantiles(&[0.5, 0.9, 0.99])?.build_recorder())
+}
+
+/// Looks at what the server holds.
+fn sample_service(service: &Service) {
+    let counts = service.counts();
+    let status = service.consensus_status();
+    let figures = [
+        ("consul_state_nodes", counts.nodes as f64),
+        ("consul_state_services", counts.services as f64),
+        ("consul_state_service_instances", counts.instances as f64),
+        ("consul_state_kv_entries", counts.keys as f64),
+        ("consul_watch_watchers", counts.watchers as f64),
+        ("consul_raft_last_index", status.last_index as f64),
+        ("consul_raft_applied_index", status.applied as f64),
+        ("consul_raft_term", status.term as f64),
+        ("consul_raft_leader_lastContact", status.last_contact.unwrap_or_default().as_secs_f64() * 1000.0),
+        ("consul_server_isLeader", f64::from(status.leader == Some(status.id))),
+    ];
+    figures.into_iter().for_each(|(name, value)| gauge!(name).set(value));
 }
 
 /// Looks at the process itself.

@@ -1,7 +1,6 @@
 //! What exists, from the bottom up: storage, consensus, watches, the local agent, the service layer,
 //! and the faces over it. Started in this order, stopped in the reverse.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -58,6 +57,7 @@ pub async fn run(config: Config, shutdown: Shutdown, metrics: Metrics) -> anyhow
     let agent = Agent::new(agent_options(&config, &identity), consensus.clone(), requests)?;
     let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone());
 
+    metrics.observe(service.clone());
     let serving = faces::serve(&config, &service, &metrics, sockets, &shutdown)?;
     tasks.spawn(metrics.run(core.clone()));
     let ready = tokio::select! {

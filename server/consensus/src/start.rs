@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
+use metrics::counter;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Config, SnapshotPolicy};
+use openraft::{Config, ServerState, SnapshotPolicy};
 use state::{ChangeBatch, LogIndex, Tables, TablesBuilder};
 use store::log::{LogHandle, Recovered};
 use store::state_store::StateStore;
@@ -156,8 +157,18 @@ fn follow(raft: &Raft) -> (watch::Receiver<Option<u64>>, watch::Receiver<bool>) 
     let mut server = raft.server_metrics();
     let all = raft.metrics();
     tokio::spawn(async move {
+        let mut role = ServerState::Learner;
         loop {
-            let current = server.borrow_and_update().current_leader;
+            let (current, state) = {
+                let metrics = server.borrow_and_update();
+                (metrics.current_leader, metrics.state)
+            };
+            match std::mem::replace(&mut role, state) {
+                before if before == state => {}
+                _ if state == ServerState::Leader => counter!("consul_raft_state_leader").increment(1),
+                _ if state == ServerState::Candidate => counter!("consul_raft_state_candidate").increment(1),
+                _ => {}
+            }
             leader_sender.send_if_modified(|known| std::mem::replace(known, current) != current);
             if server.changed().await.is_err() {
                 break;

@@ -5,9 +5,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt};
+use metrics::{Histogram, counter, histogram};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{EntryPayload, OptionalSend};
 use state::{Change, ChangeBatch, Effects, LogIndex, Outcome, RowKey, Tables, apply};
@@ -30,6 +32,7 @@ pub(crate) struct StateMachine {
     sink: Arc<dyn ChangeSink>,
     flusher: Flusher,
     backlog: Arc<Backlog>,
+    apply_time: Histogram,
 }
 
 impl StateMachine {
@@ -41,7 +44,7 @@ impl StateMachine {
         backlog: Arc<Backlog>,
     ) -> Self {
         let tables = Tables::clone(&published.load());
-        StateMachine { tables, position, published, sink, flusher, backlog }
+        StateMachine { tables, position, published, sink, flusher, backlog, apply_time: histogram!("consul_raft_fsm_apply") }
     }
 
     /// Applies one entry to the working copy.
@@ -117,6 +120,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut entries = entries.ready_chunks(GROUP_MAX);
         let mut group = Group::default();
         while let Some(chunk) = entries.next().await {
+            let started = Instant::now();
             for item in chunk {
                 let (entry, responder) = item?;
                 let outcome = self.step(&entry, &mut group);
@@ -124,6 +128,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 group.answers.extend(responder.map(|responder| (responder, outcome)));
             }
             self.publish(&mut group).await?;
+            self.apply_time.record(started.elapsed().as_secs_f64() * 1000.0);
         }
         Ok(())
     }
@@ -164,6 +169,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
         self.backlog.clear();
+        counter!("consul_raft_snapshot_create").increment(1);
         snapshot(&self.flusher).await
     }
 }

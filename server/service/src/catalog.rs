@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use consensus::Proposed;
-use state::{Deregistration, Indexed, Instance, LogIndex, Node, NodeView, Operation, Outcome, Registration, Service as ServiceRow, Str, Tables};
+use state::{
+    Deregistration, Indexed, Instance, LogIndex, Node, NodeView, Operation, Outcome, Registration, Service as ServiceRow, Str, Tables,
+};
 
 use crate::answer::{Answer, Blocking, ReadOptions};
 use crate::error::Error;
@@ -36,7 +38,12 @@ impl Service {
 
     /// Removes a check, a service with its checks, or a node with all that is on it. Removing what
     /// is not there succeeds; the number says how much was removed.
-    pub async fn catalog_deregister(&self, caller: &Caller, datacenter: Option<&str>, request: Deregistration) -> Result<(LogIndex, u64), Error> {
+    pub async fn catalog_deregister(
+        &self,
+        caller: &Caller,
+        datacenter: Option<&str>,
+        request: Deregistration,
+    ) -> Result<(LogIndex, u64), Error> {
         self.check_datacenter(datacenter)?;
         if request.node.is_empty() {
             return Err(Error::invalid("must provide node"));
@@ -46,7 +53,7 @@ impl Service {
     }
 
     async fn propose_catalog(&self, operation: Operation) -> Result<(LogIndex, u64), Error> {
-        let Proposed { index, outcome } = self.consensus().propose(operation).await?;
+        let Proposed { index, outcome } = self.propose(operation).await?;
         match outcome {
             Outcome::Done { removed, .. } => Ok((index, removed)),
             Outcome::Txn(_) => Ok((index, 0)),

@@ -135,7 +135,7 @@ impl Service {
     }
 
     async fn kv_write(&self, write: KvWrite) -> Result<Written, Error> {
-        let Proposed { index, outcome } = self.consensus().propose(Operation::Kv(write)).await?;
+        let Proposed { index, outcome } = self.propose(Operation::Kv(write)).await?;
         match outcome {
             Outcome::Done { entry, removed } => Ok(Written { index, entry, removed }),
             Outcome::Txn(_) => Ok(Written { index, entry: None, removed: 0 }),

@@ -12,9 +12,11 @@ pub mod error;
 pub mod filter;
 pub mod health;
 pub mod kv;
+pub mod leader;
 pub mod limits;
 pub mod read;
 pub mod status;
+mod telemetry;
 pub mod testing;
 #[cfg(test)]
 mod tests;
@@ -24,8 +26,8 @@ pub mod watch;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use consensus::Consensus;
-use state::Str;
+use consensus::{Consensus, Proposed};
+use state::{Operation, Str};
 
 pub use answer::{Answer, Blocking, Meta, ReadOptions};
 pub use consensus::Consistency;
@@ -93,12 +95,13 @@ struct Inner {
     consensus: Consensus,
     hub: Arc<watch::Hub>,
     agent: agent::Agent,
+    telemetry: telemetry::Telemetry,
 }
 
 impl Service {
     /// Puts the layer together.
     pub fn new(identity: Identity, limits: Limits, consensus: Consensus, hub: Arc<watch::Hub>, agent: agent::Agent) -> Self {
-        Service { inner: Arc::new(Inner { identity, limits, consensus, hub, agent }) }
+        Service { inner: Arc::new(Inner { identity, limits, consensus, hub, agent, telemetry: telemetry::Telemetry::new() }) }
     }
 
     /// Who this server is.
@@ -118,6 +121,18 @@ impl Service {
 
     pub(crate) fn consensus(&self) -> &Consensus {
         &self.inner.consensus
+    }
+
+    pub(crate) fn telemetry(&self) -> &telemetry::Telemetry {
+        &self.inner.telemetry
+    }
+
+    /// Proposes a command, and takes the time that it needs.
+    pub(crate) async fn propose(&self, operation: Operation) -> Result<Proposed, Error> {
+        let done = self.telemetry().proposal(&operation);
+        let proposed = self.consensus().propose(operation).await?;
+        done();
+        Ok(proposed)
     }
 
     pub(crate) fn hub(&self) -> &Arc<watch::Hub> {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Answer, Blocking, Meta, ReadOptions};
 use crate::error::{Error, Reason};
+use crate::telemetry::Counted;
 use crate::watch::Target;
 use crate::{Consistency, Service};
 
@@ -20,6 +21,10 @@ impl Service {
         self.check_datacenter(options.datacenter.as_deref())?;
         if let Some(limit) = options.max_staleness {
             self.check_staleness(limit)?;
+        }
+        self.telemetry().queries.increment(1);
+        if options.consistency == Consistency::Linearizable {
+            self.telemetry().consistent_reads.increment(1);
         }
         let tables = self.consensus().read(options.consistency).await?;
         if tables.applied() >= options.min_index {
@@ -51,6 +56,7 @@ impl Service {
             return Ok(self.answer(first, &tables, options.consistency));
         };
         let deadline = Instant::now() + self.bounded_wait(blocking.wait);
+        let _waiting = Counted::new(&self.telemetry().blocking);
         let waiter = self.hub().wait_on(target());
         loop {
             let restores = waiter.resets();

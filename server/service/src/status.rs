@@ -27,3 +27,32 @@ impl Service {
         self.hub().watchers()
     }
 }
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Nodes registered.
+    pub nodes: usize,
+    /// Services by name.
+    pub services: usize,
+    /// Instances of services.
+    pub instances: usize,
+    /// Keys.
+    pub keys: usize,
+    /// Blocked queries and watches.
+    pub watchers: usize,
+}
+
+impl Service {
+    /// How much there is on this server, whatever its age; walks the services.
+    pub fn counts(&self) -> Counts {
+        let tables = self.consensus().tables();
+        Counts {
+            nodes: tables.nodes_len(),
+            services: tables.services_len(),
+            instances: tables.services().map(|(_, view)| view.instances.len()).sum(),
+            keys: tables.kv_len(),
+            watchers: self.hub().watchers(),
+        }
+    }
+}

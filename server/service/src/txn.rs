@@ -28,7 +28,7 @@ impl Service {
             let results = state::txn::read(&tables, &ops)?;
             return Ok(TxnDone { index: tables.applied(), results });
         }
-        let Proposed { index, outcome } = self.consensus().propose(Operation::Txn(ops)).await?;
+        let Proposed { index, outcome } = self.propose(Operation::Txn(ops)).await?;
         match outcome {
             Outcome::Txn(results) => Ok(TxnDone { index, results }),
             Outcome::Done { .. } => Ok(TxnDone { index, results: Vec::new() }),

@@ -109,7 +109,7 @@ impl Raw {
             log_json: false,
             log_file: None,
             domain: "consul".into(),
-            alt_domain: None,
+            alt_domain: Some("lictor".into()),
             recursors: Vec::new(),
             dns: Dns::default(),
             http: Http::default(),

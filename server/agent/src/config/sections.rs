@@ -106,14 +106,14 @@ impl Default for Dns {
     fn default() -> Self {
         Dns {
             domain: "consul".into(),
-            alt_domain: None,
+            alt_domain: Some("lictor".into()),
             recursors: Vec::new(),
             allow_stale: true,
             max_stale: Duration::from_secs(87_600 * 3600),
             node_ttl: Duration::ZERO,
             service_ttl: BTreeMap::new(),
             only_passing: false,
-            enable_truncate: false,
+            enable_truncate: true,
             udp_answer_limit: 3,
             a_record_limit: 0,
             disable_compression: false,

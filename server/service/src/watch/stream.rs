@@ -19,6 +19,7 @@ use super::snapshot::Snapshot;
 use super::target::Target;
 use crate::answer::ReadOptions;
 use crate::error::{Error, Reason};
+use crate::telemetry::Counted;
 use crate::{Caller, Right, Service};
 
 /// Where a watch stands: everything up to `index`, and the first `offset` chunks of the command
@@ -190,6 +191,7 @@ pub struct WatchStream {
     jobs: VecDeque<Job>,
     bookmark: Interval,
     resets: u64,
+    _open: Counted,
 }
 
 impl Service {
@@ -211,6 +213,7 @@ impl Service {
             jobs: VecDeque::new(),
             bookmark,
             resets: self.hub().resets(),
+            _open: Counted::new(&self.telemetry().watch_streams),
         }
     }
 }
@@ -338,6 +341,7 @@ impl WatchStream {
     fn restart(&mut self, watch_id: u64, target: Target, reason: Option<ResetReason>) {
         let tables = self.service.consensus().tables();
         if let Some(reason) = reason {
+            self.service.telemetry().watch_resets.increment(1);
             self.jobs.push_back(Job::Say(WatchEvent::Reset { watch_id, reason }));
         }
         self.begin(watch_id, target, tables);

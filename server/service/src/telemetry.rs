@@ -1,0 +1,79 @@
+//! What the layer measures of itself. The handles are looked up once, so that a figure costs an
+//! atomic operation where it is taken.
+
+use std::time::Instant;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use state::Operation;
+
+/// The figures of the service layer, under the names that dashboards for Consul know.
+pub(crate) struct Telemetry {
+    kvs_apply: Histogram,
+    txn_apply: Histogram,
+    register: Histogram,
+    deregister: Histogram,
+    commit_time: Histogram,
+    proposals: Counter,
+    /// Reads by any face.
+    pub(crate) queries: Counter,
+    /// Those of them that are linearizable.
+    pub(crate) consistent_reads: Counter,
+    /// Queries that wait for a change now.
+    pub(crate) blocking: Gauge,
+    /// Streams that carry watches now.
+    pub(crate) watch_streams: Gauge,
+    /// Watches that had to begin anew.
+    pub(crate) watch_resets: Counter,
+}
+
+impl Telemetry {
+    pub(crate) fn new() -> Self {
+        Telemetry {
+            kvs_apply: histogram!("consul_kvs_apply"),
+            txn_apply: histogram!("consul_txn_apply"),
+            register: histogram!("consul_catalog_register"),
+            deregister: histogram!("consul_catalog_deregister"),
+            commit_time: histogram!("consul_raft_commitTime"),
+            proposals: counter!("consul_raft_apply"),
+            queries: counter!("consul_rpc_query"),
+            consistent_reads: counter!("consul_rpc_consistentRead"),
+            blocking: gauge!("consul_rpc_queries_blocking"),
+            watch_streams: gauge!("consul_watch_streams"),
+            watch_resets: counter!("consul_watch_resets"),
+        }
+    }
+
+    /// Takes the time of a proposal; the returned function is called when it has been applied.
+    pub(crate) fn proposal(&self, operation: &Operation) -> impl FnOnce() + use<> {
+        self.proposals.increment(1);
+        let kind = match operation {
+            Operation::Kv(_) => Some(self.kvs_apply.clone()),
+            Operation::Txn(_) => Some(self.txn_apply.clone()),
+            Operation::Register(_) => Some(self.register.clone()),
+            Operation::Deregister(_) => Some(self.deregister.clone()),
+            Operation::Begin { .. } | Operation::Noop => None,
+        };
+        let (all, started) = (self.commit_time.clone(), Instant::now());
+        move || {
+            let ms = started.elapsed().as_secs_f64() * 1000.0;
+            all.record(ms);
+            kind.iter().for_each(|kind| kind.record(ms));
+        }
+    }
+}
+
+/// One more, until it is dropped.
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub(crate) fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Counted(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
