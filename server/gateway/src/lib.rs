@@ -61,6 +61,8 @@ pub struct GatewayOptions {
     pub metrics: Option<MetricsText>,
     /// Largest request body but for keys and transactions, whose bounds are the service's, in bytes.
     pub body_bytes_max: usize,
+    /// The port of the gRPC face, so that who knows the HTTP address finds it; `None` when it is off.
+    pub grpc_port: Option<u16>,
     /// Memory for encoded answers that several clients ask for, in bytes.
     pub cache_bytes_max: usize,
 }
@@ -79,6 +81,7 @@ impl Default for GatewayOptions {
             allow_unprintable: false,
             metrics: None,
             body_bytes_max: 4 * 1024 * 1024,
+            grpc_port: None,
             cache_bytes_max: 64 * 1024 * 1024,
         }
     }

@@ -71,9 +71,25 @@ pub(crate) fn about(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
             });
         });
         json.name("Meta").nothing();
-        json.name("xDS").raw("null");
+        json.name("xDS");
+        ports(json, gateway.options.grpc_port);
     });
     Ok(gateway.json(ask, json))
+}
+
+/// Where gRPC is, under the name that tools look for.
+fn ports(json: &mut Json, grpc: Option<u16>) {
+    let Some(port) = grpc.map(u64::from) else {
+        json.raw("null");
+        return;
+    };
+    json.object(|json| {
+        json.name("SupportedProxies").object(|_| {});
+        json.name("Port").number(port);
+        json.name("Ports").object(|json| {
+            json.name("Plaintext").number(port).name("TLS").raw("-1");
+        });
+    });
 }
 
 /// `GET /v1/agent/version`
