@@ -57,7 +57,7 @@ fn bodies_that_are_no_json_are_named() {
         for path in ["/v1/agent/service/register", "/v1/agent/check/register", "/v1/catalog/register", "/v1/catalog/deregister", "/v1/txn"]
         {
             let response = node.put(path, body);
-            let nothing_to_do = path == "/v1/txn" && body == "[]";
+            let nothing_to_do = path == "/v1/txn" && ["[]", "null"].contains(&body);
             assert!((400..=500).contains(&response.status) || nothing_to_do, "{path} {body:.40}: {}", response.status);
             assert!(nothing_to_do || !response.text().is_empty(), "{path} {body:.40} is refused without a word");
         }
@@ -82,7 +82,7 @@ fn filters_and_numbers_that_make_no_sense_are_named() {
     {
         let refused = node.get(&format!("/v1/catalog/service/web?filter={filter}"));
         assert!(refused.status >= 400, "{filter:.40}");
-        assert!(refused.text().to_lowercase().contains("filter"), "{filter:.40}: {}", refused.text());
+        assert!(refused.text().contains("expression"), "{filter:.40}: {}", refused.text());
     }
     for path in ["/v1/kv/k?index=99999999999999999999", "/v1/kv/k?index=0x1", "/v1/health/service/web?wait=1&index=1"] {
         node.get(path).expect(400);

@@ -6,6 +6,12 @@ use std::process::Command;
 
 use harness::{Ran, Setup, binary, isolated, repository};
 
+/// The first command that fails ends the script; one that `timeout` ends has done its duty.
+const PREAMBLE: &str = "\
+set -uo pipefail
+trap 'status=$?; [ $status -eq 124 ] || exit $status' ERR
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT";
+
 #[test]
 fn every_snippet_of_the_readme_works() {
     isolated("readme::every_snippet_of_the_readme_works", || {
@@ -17,9 +23,11 @@ fn every_snippet_of_the_readme_works() {
             assert!(mark == "sh" || mark == "text", "a block is marked `{mark}`, which is neither `sh` nor `text`:\n{body}");
         }
         let node = Setup::dev().default_ports().start();
-        let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}", run.join("\n"));
-        let place = binary().parent().unwrap().display();
-        let path = format!("{place}:{}", std::env::var("PATH").unwrap());
+        let place = node.setup().home().join("bin");
+        std::fs::create_dir(&place).unwrap();
+        std::os::unix::fs::symlink(binary(), place.join("lictor")).unwrap();
+        let path = format!("{}:{}", place.display(), std::env::var("PATH").unwrap());
+        let script = format!("{PREAMBLE}\n{}", run.join("\n"));
         let mut command = Command::new("timeout");
         command.args(["120", "bash", "-x", "-c", &script]).env("PATH", path).current_dir(node.setup().home());
         let ran = Ran::with_input(command, "");

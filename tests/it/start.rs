@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use harness::{Node, PATIENCE, Setup, binary, eventually};
+use harness::{Node, PATIENCE, Setup, binary, eventually, isolated, tool};
 use nix::sys::signal::Signal;
 
 /// What an agent says that does not start.
@@ -84,9 +84,22 @@ fn a_data_directory_that_cannot_be_used_is_named() {
     std::fs::write(&file, "").unwrap();
     let text = refusal(&setup.clone().data_in(&file));
     assert!(text.contains(file.to_str().unwrap()) && text.contains("-data-dir"), "{text}");
-    // Not even root may write there.
-    let text = refusal(&Setup::bare().data_in("/proc/lictor"));
-    assert!(text.contains("/proc/lictor") && text.contains("-data-dir"), "{text}");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written_is_named() {
+    isolated("start::a_data_directory_that_cannot_be_written_is_named", || {
+        // Read-only for everybody: rights alone would not keep root out.
+        let setup = Setup::bare();
+        let place = setup.home().join("sealed");
+        std::fs::create_dir(&place).unwrap();
+        let mounted = std::process::Command::new(tool("mount")).args(["-t", "tmpfs", "-o", "ro", "tmpfs"]).arg(&place).status().unwrap();
+        assert!(mounted.success(), "a directory cannot be mounted, which this test needs");
+        for data in [place.clone(), place.join("data")] {
+            let text = refusal(&setup.clone().data_in(&data));
+            assert!(text.contains(data.to_str().unwrap()) && text.contains("-data-dir"), "{text}");
+        }
+    });
 }
 
 #[test]
