@@ -178,7 +178,7 @@ async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 /// Connects to the first address that answers. Each is given its share of the time that is left, so
 /// that one that is dead does not hide the next.
 async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, String> {
-    let mut fault = "the name has no address".to_owned();
+    let mut faults = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
@@ -188,11 +188,11 @@ async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, 
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Ok(Err(cause)) => fault = format!("can't connect to {address}: {}", plain(&cause)),
-            Err(_) => fault = format!("can't connect to {address}: no answer within {share:?}"),
+            Ok(Err(cause)) => faults.push(format!("can't connect to {address}: {}", plain(&cause))),
+            Err(_) => faults.push(format!("can't connect to {address}: no answer within {share:?}")),
         }
     }
-    Err(fault)
+    Err(if faults.is_empty() { "the name has no address".to_owned() } else { faults.join("; ") })
 }
 
 /// The error in words, without the number of the operating system.

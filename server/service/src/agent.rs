@@ -111,6 +111,27 @@ impl Agent {
         Ok(())
     }
 
+    /// Registers an instance that the configuration defines, in place of one that was stored under
+    /// its id. It is not stored: what is gone from the configuration is gone after a restart.
+    ///
+    /// To be called before [`Agent::run`], so that the first comparison with the catalog finds
+    /// everything that is to be there.
+    pub async fn register_configured(&self, definition: ServiceDefinition) -> Result<(), Error> {
+        let (service, checks) = validate::service(&self.inner.options, &definition, Source::Config)?;
+        self.in_order(move |agent| agent.put_service(service, checks, false)).await?;
+        self.push_registration().await;
+        Ok(())
+    }
+
+    /// Registers a check that the configuration defines, as [`Agent::register_configured`] does an
+    /// instance; the instance it belongs to, if any, comes first.
+    pub async fn register_configured_check(&self, check: CheckRegistration) -> Result<(), Error> {
+        let check = validate::check(&self.inner.options, &check, Source::Config)?;
+        self.in_order(move |agent| agent.put_check(check)).await?;
+        self.push_registration().await;
+        Ok(())
+    }
+
     /// Removes an instance with its checks.
     pub async fn deregister_service(&self, caller: &Caller, id: &str) -> Result<(), Error> {
         let service = self.inner.local.lock().service(id).ok_or_else(|| unknown_service(id))?;
@@ -214,19 +235,21 @@ impl Agent {
 
     async fn put_service(self, service: LocalService, checks: Vec<NewCheck>, replace: bool) -> Result<(), Error> {
         let id = service.row.id.clone();
-        let batch = {
+        let (dropped, batch) = {
             let local = self.inner.local.lock();
             let kept = |check: &Str| checks.iter().any(|new| new.row.id == *check);
             let old = local.check_ids_of(&id).into_iter();
-            let removed_checks = if replace { old.filter(|check| !kept(check)).collect() } else { Vec::new() };
-            Batch { services: vec![service.clone()], checks: stored(&local, &checks), removed_checks, ..Batch::default() }
+            let dropped: Vec<Str> = if replace { old.filter(|check| !kept(check)).collect() } else { Vec::new() };
+            let batch = Batch { removed_checks: dropped.clone(), ..Batch::default() };
+            (dropped, batch.with(&local, Some(&service), &checks))
         };
-        let batch = self.store(batch).await?;
+        self.store(batch).await?;
         let requests = {
             let mut local = self.inner.local.lock();
-            let mut requests: Vec<Request> = batch.removed_checks.iter().filter_map(|check| local.remove_check(check)).collect();
-            local.put_service(service);
-            requests.extend(checks.into_iter().filter_map(|check| local.put_check(check, Instant::now())));
+            let now = Instant::now();
+            let mut requests: Vec<Request> = dropped.iter().filter_map(|check| local.remove_check(check)).collect();
+            requests.extend(local.put_service(service, now));
+            requests.extend(checks.into_iter().filter_map(|check| local.put_check(check, now)));
             requests
         };
         self.registered(requests).await;
@@ -238,7 +261,7 @@ impl Agent {
         if !owner.is_empty() && self.inner.local.lock().service(owner).is_none() {
             return Err(no_such_owner(owner));
         }
-        let batch = Batch { checks: stored(&self.inner.local.lock(), std::slice::from_ref(&check)), ..Batch::default() };
+        let batch = Batch::default().with(&self.inner.local.lock(), None, std::slice::from_ref(&check));
         self.store(batch).await?;
         let request = self.inner.local.lock().put_check(check, Instant::now());
         self.registered(request).await;
@@ -261,9 +284,9 @@ impl Agent {
     }
 
     /// Makes a batch durable, if there is a data directory.
-    async fn store(&self, batch: Batch) -> Result<Batch, Error> {
-        let Some(storage) = self.inner.storage.clone() else { return Ok(batch) };
-        let written = tokio::task::spawn_blocking(move || storage.write(&batch).map(|()| batch)).await;
+    async fn store(&self, batch: Batch) -> Result<(), Error> {
+        let Some(storage) = self.inner.storage.clone() else { return Ok(()) };
+        let written = tokio::task::spawn_blocking(move || storage.write(&batch)).await;
         written.unwrap_or_else(|_| Err(Error::new(Reason::Internal, "the agent is stopping; the registration may not be stored")))
     }
 
@@ -293,25 +316,27 @@ impl Agent {
     }
 }
 
-/// The checks as they are to be written to disk.
-fn stored(local: &Local, checks: &[NewCheck]) -> Vec<(Arc<Check>, local::Registrant)> {
-    let registrant = |check: &NewCheck| local::Registrant { token: check.token.clone(), source: check.source };
-    checks.iter().map(|check| (Arc::new(local.merged(check)), registrant(check))).collect()
-}
-
 /// Puts back what was registered before the agent was stopped.
 fn restore(local: &mut Local, storage: &Storage, node: &Str) -> Result<(), Error> {
     let (services, checks) = storage.load()?;
+    let now = Instant::now();
     for service in services {
-        local.put_service(service.into_local(node));
+        local.put_service(service.into_local(node), now);
     }
     for check in checks {
         let (row, token) = check.into_check(node);
-        if !row.service_id.is_empty() && local.service(&row.service_id).is_none() {
-            storage.set_aside_check(&row.id, &format!("check `{}` belongs to service `{}`, which is not stored", row.id, row.service_id));
-            continue;
+        let is_orphan = !row.service_id.is_empty() && local.service(&row.service_id).is_none();
+        let check = NewCheck { row, status: None, token, source: Source::Api };
+        if is_orphan {
+            tracing::warn!(
+                check_id = &*check.row.id,
+                service_id = &*check.row.service_id,
+                "the check waits for its service to be registered"
+            );
+            local.put_orphan(check);
+        } else {
+            local.put_check(check, now);
         }
-        local.put_check(NewCheck { row, status: None, token, source: Source::Api }, Instant::now());
     }
     local.unmark();
     Ok(())

@@ -85,6 +85,8 @@ pub(super) struct Local {
     marks: Marks,
     deferred: BTreeSet<Str>,
     unsaved: BTreeSet<Str>,
+    /// Stored checks whose instance is not registered; it may come from the configuration.
+    orphans: BTreeMap<Str, NewCheck>,
     timers: Deadlines<Instant, Timer>,
     counter: u64,
 }
@@ -102,6 +104,7 @@ impl Local {
             marks: Marks::default(),
             deferred: BTreeSet::new(),
             unsaved: BTreeSet::new(),
+            orphans: BTreeMap::new(),
             timers: Deadlines::default(),
             counter: 0,
         }
@@ -124,9 +127,16 @@ impl Local {
         &self.checks
     }
 
-    /// The ids of the checks of an instance.
+    /// The ids of the checks of an instance, those that wait for it included.
     pub(super) fn check_ids_of(&self, service_id: &str) -> Vec<Str> {
-        self.checks.values().filter(|check| &*check.service_id == service_id).map(|check| check.id.clone()).collect()
+        let registered = self.checks.values().filter(|check| &*check.service_id == service_id).map(|check| check.id.clone());
+        let waiting = self.orphans.iter().filter(|(_, check)| &*check.row.service_id == service_id).map(|(id, _)| id.clone());
+        registered.chain(waiting).collect()
+    }
+
+    /// Keeps a stored check until its instance is registered.
+    pub(super) fn put_orphan(&mut self, check: NewCheck) {
+        self.orphans.insert(check.row.id.clone(), check);
     }
 
     /// The check as it is to be stored, should it be registered now.
@@ -149,25 +159,33 @@ impl Local {
         row
     }
 
-    /// Registers or replaces an instance.
-    pub(super) fn put_service(&mut self, service: LocalService) {
+    /// Registers or replaces an instance, and the checks that waited for it.
+    pub(super) fn put_service(&mut self, service: LocalService, now: Instant) -> Vec<Request> {
         let id = service.row.id.clone();
-        let copied = |check: &&Arc<Check>| check.service_id == id;
-        let copies: Vec<Check> = self.checks.values().filter(copied).map(|check| (**check).clone()).collect();
-        for check in copies {
-            let copy = Check { service_name: service.row.name.clone(), service_tags: service.row.tags.clone(), ..check };
-            self.checks.insert(copy.id.clone(), Arc::new(copy));
-        }
+        self.copy_to_checks(&id, &service.row.name, &service.row.tags);
         self.registrants.insert(id.clone(), Registrant { token: service.token, source: service.source });
         self.services.insert(id.clone(), service.row);
         let number = self.number();
-        self.marks.services.insert(id, number);
+        self.marks.services.insert(id.clone(), number);
+        let waited: Vec<NewCheck> = self.orphans.values().filter(|check| check.row.service_id == id).cloned().collect();
+        waited.into_iter().filter_map(|check| self.put_check(check, now)).collect()
+    }
+
+    /// Tells the checks of an instance its name and tags.
+    fn copy_to_checks(&mut self, service_id: &Str, name: &Str, tags: &[Str]) {
+        let own = self.checks.values().filter(|check| check.service_id == *service_id);
+        let copy = |check: &Arc<Check>| Check { service_name: name.clone(), service_tags: tags.to_vec(), ..(**check).clone() };
+        let copies: Vec<Check> = own.map(copy).collect();
+        for check in copies {
+            self.checks.insert(check.id.clone(), Arc::new(check));
+        }
     }
 
     /// Registers or replaces a check. A check that is run as before goes on without a break.
     pub(super) fn put_check(&mut self, new: NewCheck, now: Instant) -> Option<Request> {
         let row = Arc::new(self.merged(&new));
         let id = row.id.clone();
+        self.orphans.remove(&id);
         let old = self.checks.insert(id.clone(), row.clone());
         let as_before = old.is_some_and(|old| old.definition == row.definition && old.service_id == row.service_id);
         let goes_on = as_before && new.status.is_none() && &*row.kind != "ttl";
@@ -206,6 +224,7 @@ impl Local {
 
     /// Removes a check; `None` if it is not registered.
     pub(super) fn remove_check(&mut self, id: &str) -> Option<Request> {
+        self.orphans.remove(id);
         let (id, _) = self.checks.remove_with_key(id)?;
         self.runners.remove(&id);
         self.deferred.remove(&id);
@@ -337,10 +356,9 @@ impl Local {
             if self.marks.services.contains_key(&id) {
                 continue;
             }
-            if let Some(service) = self.service(&id) {
-                let row = Arc::new(Service { tags, ..(*service.row).clone() });
-                self.put_service(LocalService { row, ..service });
-                self.marks.services.remove(&id);
+            if let Some(service) = self.services.get(&id).cloned() {
+                self.copy_to_checks(&id, &service.name, &tags);
+                self.services.insert(id, Arc::new(Service { tags, ..(*service).clone() }));
             }
         }
     }
@@ -357,10 +375,12 @@ impl Local {
         }
     }
 
-    /// Checks whose status on disk is old; takes the marks off.
+    /// Checks whose status on disk is old; takes the marks off. What the configuration defines is not
+    /// on disk.
     pub(super) fn take_unsaved(&mut self) -> Vec<(Arc<Check>, Registrant)> {
         let ids = std::mem::take(&mut self.unsaved);
-        ids.iter().filter_map(|id| self.stored_check(id)).collect()
+        let stored = ids.iter().filter_map(|id| self.stored_check(id));
+        stored.filter(|(_, registrant)| registrant.source == Source::Api).collect()
     }
 
     /// Marks statuses that could not be written to disk.

@@ -14,9 +14,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use state::{Check, Str};
 
-use super::local::Registrant;
-use super::model::LocalService;
+use super::local::{Local, Registrant};
+use super::model::{LocalService, Source};
 use super::stored::{StoredCheck, StoredService};
+use super::validate::NewCheck;
 use crate::error::{Error, Reason};
 
 /// Ends the name of a file that holds a registration.
@@ -46,6 +47,27 @@ pub(super) struct Batch {
     pub(super) removed_services: Vec<Str>,
     /// Checks to remove, by id.
     pub(super) removed_checks: Vec<Str>,
+}
+
+impl Batch {
+    /// The same with a registration: written if it is to outlive a restart; else what was stored under
+    /// its ids goes.
+    pub(super) fn with(mut self, local: &Local, service: Option<&LocalService>, checks: &[NewCheck]) -> Self {
+        if let Some(service) = service {
+            match service.source {
+                Source::Api => self.services.push(service.clone()),
+                Source::Config => self.removed_services.push(service.row.id.clone()),
+            }
+        }
+        for check in checks {
+            let registrant = Registrant { token: check.token.clone(), source: check.source };
+            match check.source {
+                Source::Api => self.checks.push((Arc::new(local.merged(check)), registrant)),
+                Source::Config => self.removed_checks.push(check.row.id.clone()),
+            }
+        }
+        self
+    }
 }
 
 impl Storage {
@@ -83,11 +105,6 @@ impl Storage {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(|cause| failed("flush", folder, &cause))?;
         }
         Ok(())
-    }
-
-    /// Sets the file of a check aside.
-    pub(super) fn set_aside_check(&self, id: &str, why: &str) {
-        set_aside(&path(&self.checks, id), why);
     }
 }
 

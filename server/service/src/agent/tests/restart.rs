@@ -73,14 +73,39 @@ async fn a_broken_file_is_set_aside_and_the_others_load() {
 }
 
 #[tokio::test]
-async fn a_check_without_its_service_is_set_aside() {
+async fn a_check_waits_for_its_service() {
     let dir = tempfile::tempdir().unwrap();
     let rig = stored(dir.path()).await;
     rig.register(with_checks([ttl("")])).await;
+    rig.agent.update_ttl(&caller(), "service:web1", Status::Passing, "").await.unwrap();
     rig.stop().await;
     fs::remove_dir_all(dir.path().join("services")).unwrap();
     let rig = stored(dir.path()).await;
     assert!(rig.agent.checks(&caller()).is_empty());
+    rig.register(web()).await;
+    assert_eq!(rig.catalog_check("service:web1").unwrap().status, Status::Passing);
+}
+
+#[tokio::test]
+async fn what_the_configuration_defines_is_not_stored_and_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    rig.register(with_checks([ttl("")])).await;
+    rig.stop().await;
+
+    let mut configured = with_checks([http()]);
+    configured.service.port = 8080;
+    let rig = Rig::asleep(Some(dir.path().to_owned()), |_| {}).await;
+    rig.agent.register_configured(configured).await.unwrap();
+    let check = CheckRegistration { service_id: "web1".into(), ..ttl("extra") };
+    rig.agent.register_configured_check(check).await.unwrap();
+    let service = rig.agent.service(&caller(), "web1").unwrap();
+    assert_eq!((service.row.port, service.source), (8080, Source::Config));
+    assert_eq!(&*rig.check("service:web1").kind, "http");
+    rig.stop().await;
+
+    let rig = stored(dir.path()).await;
+    assert!(rig.agent.services(&caller()).is_empty() && rig.agent.checks(&caller()).is_empty());
 }
 
 #[tokio::test]
