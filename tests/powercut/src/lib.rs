@@ -41,6 +41,12 @@ pub fn observe(command: &mut Command, dir: &Path, journal: &Path) -> std::io::Re
     Ok(())
 }
 
+/// Makes an observed `command` die, as by `kill -9`, as soon as it has written `writes` times, its [`MARKS`] not
+/// counted. What it wrote and did not flush is still there for the next program, until the power is cut.
+pub fn kill_after(command: &mut Command, writes: usize) {
+    command.env(record::KILL_VARIABLE, writes.to_string());
+}
+
 /// Name of the file in the observed directory by which a program says what it was promised: what it writes there is
 /// journaled in order with everything else, and is no part of an image.
-pub const MARKS: &str = "powercut.marks";
+pub const MARKS: &str = record::MARKS;

@@ -12,6 +12,12 @@ pub(crate) const DIR_VARIABLE: &str = "LICTOR_POWERCUT_DIR";
 /// Names the journal.
 pub(crate) const JOURNAL_VARIABLE: &str = "LICTOR_POWERCUT_JOURNAL";
 
+/// If set, the program is killed as soon as it has done so many writes, those to its marks not counted.
+pub(crate) const KILL_VARIABLE: &str = "LICTOR_POWERCUT_KILL_AT";
+
+/// Name of the file of marks.
+pub(crate) const MARKS: &str = "powercut.marks";
+
 /// Bytes of a record before its payload.
 pub(crate) const HEADER: usize = 32;
 

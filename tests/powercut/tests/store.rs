@@ -6,17 +6,32 @@ use std::path::Path;
 use std::process::Command;
 
 use powercut::load::{Survivor, check};
-use powercut::{Image, Journal, Operation, observe};
+use powercut::{Image, Journal, Operation, kill_after, observe};
+
+/// How thorough to be: `LICTOR_POWERCUT_ROUNDS` times as many runs, each with another seed.
+fn rounds() -> u64 {
+    std::env::var("LICTOR_POWERCUT_ROUNDS").map_or(1, |rounds| rounds.parse().expect("`LICTOR_POWERCUT_ROUNDS` is a number"))
+}
 
 /// Runs the load in `dir` and returns what it did.
 fn run(dir: &Path, seed: u64, steps: u64) -> Journal {
     let scratch = tempfile::tempdir().unwrap();
-    let journal = scratch.path().join("journal");
+    run_on(dir, &scratch.path().join("journal"), seed, steps, None)
+}
+
+/// Runs the load in `dir`, adding to `journal`; it is killed after so many writes, if that is said.
+fn run_on(dir: &Path, journal: &Path, seed: u64, steps: u64, killed_after: Option<usize>) -> Journal {
     let mut command = Command::new(env!("CARGO_BIN_EXE_powercut-load"));
-    observe(command.arg(dir).arg(seed.to_string()).arg(steps.to_string()), dir, &journal).unwrap();
+    observe(command.arg(dir).arg(seed.to_string()).arg(steps.to_string()), dir, journal).unwrap();
+    if let Some(writes) = killed_after {
+        kill_after(&mut command, writes);
+    }
     let output = command.output().unwrap();
-    assert!(output.status.success(), "the load failed: {}", String::from_utf8_lossy(&output.stderr));
-    Journal::read(&journal).unwrap()
+    let said = String::from_utf8_lossy(&output.stderr);
+    // How many writes are made depends on how they are merged, so the end may come before the kill.
+    let killed = killed_after.is_some() && output.status.code() == Some(137);
+    assert!(output.status.success() || killed, "{}: {said}", output.status);
+    Journal::read(journal).unwrap()
 }
 
 /// Cuts the power during operation `cut`, recovers, and checks what came of it.
@@ -36,7 +51,7 @@ fn spread(operations: usize, count: usize) -> impl Iterator<Item = usize> {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_the_state_is_that_of_one_index() {
-    for seed in 1..5 {
+    for seed in 1..1 + 4 * rounds() {
         let dir = tempfile::tempdir().unwrap();
         let journal = run(dir.path(), seed, 300);
         let operations = journal.operations().len();
@@ -50,19 +65,40 @@ fn nothing_acknowledged_is_lost_and_the_state_is_that_of_one_index() {
 
 #[test]
 fn a_second_cut_during_the_recovery_from_the_first_loses_nothing_either() {
-    let dir = tempfile::tempdir().unwrap();
-    let first = run(dir.path(), 11, 200);
-    for (nth, cut) in spread(first.operations().len(), 20).enumerate() {
-        let image = Image::after_cut(None, &first, cut, nth as u64).unwrap();
-        let (base, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        image.write_to(base.path()).unwrap();
-        image.write_to(work.path()).unwrap();
-        let before = cut_and_check(None, &Survivor::default(), &first, cut, nth as u64);
+    for round in 0..rounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = run(dir.path(), 11 + round, 200);
+        for (nth, cut) in spread(first.operations().len(), 20).enumerate() {
+            let image = Image::after_cut(None, &first, cut, nth as u64).unwrap();
+            let (base, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            image.write_to(base.path()).unwrap();
+            image.write_to(work.path()).unwrap();
+            let before = cut_and_check(None, &Survivor::default(), &first, cut, nth as u64);
 
-        let second = run(work.path(), 100 + nth as u64, 30);
-        for again in (0..60).step_by(7).chain([second.operations().len() / 2, second.operations().len()]) {
-            let again = again.min(second.operations().len());
-            cut_and_check(Some(base.path()), &before, &second, again, again as u64);
+            let second = run(work.path(), 100 + nth as u64, 30);
+            let end = second.operations().len();
+            for again in (0..60).step_by(7).chain([end / 2, end]) {
+                cut_and_check(Some(base.path()), &before, &second, again.min(end), again as u64);
+            }
+        }
+    }
+}
+
+/// After `kill -9` what was written is there and may not be flushed. What the next process reports of it, it must
+/// have flushed before.
+#[test]
+fn what_a_process_finds_after_a_kill_survives_a_cut_after_that() {
+    let runs = (0..rounds()).flat_map(|round| (3..200).step_by(9).map(move |killed_after| (round << 32, killed_after)));
+    for (seed, killed_after) in runs {
+        let (dir, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let journal = scratch.path().join("journal");
+        let first = run_on(dir.path(), &journal, seed | killed_after as u64, 500, Some(killed_after));
+        let both = run_on(dir.path(), &journal, killed_after as u64, 5, None);
+        let (begin, end) = (first.operations().len(), both.operations().len());
+        let reported = (begin..end).find(|cut| both.marks(*cut).lines().last().is_some_and(|line| line.starts_with("found")));
+        let reported = reported.expect("the second process says what it found");
+        for cut in (begin..reported).step_by(5).chain(reported..(reported + 6).min(end)).chain([end]) {
+            cut_and_check(None, &Survivor::default(), &both, cut, cut as u64);
         }
     }
 }

@@ -137,9 +137,13 @@ impl Bounds {
         Ok(())
     }
 
+    /// The lower bound is what was purged, not `first`: recovery may not have seen the oldest entries, which were
+    /// in segments that are gone, and has to come to the same bounds.
     pub(super) fn truncate(&mut self, after: Option<u64>) {
         let next = after.map_or(0, |after| after.saturating_add(1));
-        self.next = next.clamp(self.first, self.next);
+        let lowest = self.purged.map_or(0, |purged| purged.saturating_add(1));
+        self.next = self.next.min(next.max(lowest));
+        self.first = self.first.min(self.next);
     }
 
     pub(super) fn purge(&mut self, upto: u64) {

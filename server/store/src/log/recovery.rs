@@ -229,8 +229,11 @@ impl Scan {
         for path in segment::list(dir)?.iter().filter(|path| path.extension().is_some_and(|e| e == UNFINISHED)) {
             fs::remove_file(path).map_err(|e| Error::io("delete", path, e))?;
         }
-        for (_, path) in self.unused.drain(..) {
+        // The highest first and one at a time: a crash in between must not leave a gap, which would look like a
+        // segment that was lost.
+        for (_, path) in self.unused.drain(..).rev() {
             prepare::set_aside(&path)?;
+            segment::sync_dir(dir)?;
         }
         self.retire_purged();
         segment::sync_dir(dir)

@@ -26,7 +26,8 @@ pub struct Survivor {
 /// older than the last acknowledged one; the rows and the history are exactly those of an index that is not older
 /// than the last one persisted; and nothing was purged that the rows do not include.
 ///
-/// `before` is what the directory held when the run began, and `marks` is what the run had told before the cut.
+/// `before` is what the directory held when the run began, and `marks` is what it had told
+/// before the cut, by itself or by several processes one after the other.
 ///
 /// # Errors
 ///
@@ -34,7 +35,7 @@ pub struct Survivor {
 pub fn check(dir: &Path, before: &Survivor, marks: &str) -> anyhow::Result<Survivor> {
     let survivor = recover(dir)?;
     let promises = Promises::of(before, marks)?;
-    promises.check_log(before, &survivor.log)?;
+    promises.check_log(&survivor.log)?;
     ensure!(
         promises.rows.contains(&(survivor.applied, survivor.history_floor)),
         "the rows are those of {} with a history from {}, but promised was one of {:?}",
@@ -47,9 +48,11 @@ pub fn check(dir: &Path, before: &Survivor, marks: &str) -> anyhow::Result<Survi
     Ok(survivor)
 }
 
-/// What a run had said before the cut.
-#[derive(Debug, Default)]
+/// What the runs had said before the cut.
+#[derive(Debug)]
 struct Promises {
+    /// The log when the last run began.
+    log: Log,
     submitted: Vec<Write>,
     acknowledged: usize,
     /// The index of the rows and the beginning of the history: the last certain pair, and one that was under way.
@@ -58,37 +61,55 @@ struct Promises {
 
 impl Promises {
     fn of(before: &Survivor, marks: &str) -> anyhow::Result<Self> {
-        let mut promises = Self { rows: vec![(before.applied, before.history_floor)], ..Self::default() };
+        let rows = vec![(before.applied, before.history_floor)];
+        let mut promises = Self { log: before.log.clone(), submitted: Vec::new(), acknowledged: 0, rows };
         // The last line may be incomplete, as the cut may have been in the middle of writing it.
         let whole = marks.rfind('\n').map_or("", |end| &marks[..end]);
-        for line in whole.lines() {
-            let words: Vec<&str> = line.split(' ').collect();
-            let number =
-                |nth: usize| words.get(nth).and_then(|word| word.parse::<u64>().ok()).with_context(|| format!("the mark `{line}`"));
-            match words[0] {
-                "submit" => promises.submitted.push(Write::parse(&words[1..]).with_context(|| format!("the mark `{line}`"))?),
-                "acknowledged" => promises.acknowledged = promises.acknowledged.max(number(1)? as usize + 1),
-                "persist" => promises.rows.push((number(1)?, number(2)?)),
-                "persisted" => promises.rows = vec![(number(1)?, number(2)?)],
-                _ => bail!("the mark `{line}` is none"),
-            }
-        }
+        whole.lines().try_for_each(|line| promises.hear(line).with_context(|| format!("the mark `{line}`")))?;
         Ok(promises)
     }
 
-    fn check_log(&self, before: &Survivor, found: &Log) -> anyhow::Result<()> {
-        let mut expected = before.log.clone();
-        self.submitted[..self.acknowledged].iter().for_each(|write| expected.apply(*write));
-        let acknowledged = expected.clone();
-        for write in std::iter::once(None).chain(self.submitted[self.acknowledged..].iter().map(Some)) {
-            if let Some(write) = write {
-                expected.apply(*write);
-            }
-            if expected == *found {
-                return Ok(());
-            }
+    fn hear(&mut self, line: &str) -> anyhow::Result<()> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let numbers: Vec<u64> = words[1..].iter().filter_map(|word| word.parse().ok()).collect();
+        match (words[0], &numbers[..]) {
+            ("submit", _) => self.submitted.push(Write::parse(&words[1..]).context("there is no such write")?),
+            ("acknowledged", &[number]) => self.acknowledged = self.acknowledged.max(number as usize + 1),
+            ("persist", &[index, floor]) => self.rows.push((index, floor)),
+            ("persisted", &[index, floor]) => self.rows = vec![(index, floor)],
+            ("found", &[last, term, vote, purged, index, floor]) => self.restart([last, term, vote, purged], (index, floor))?,
+            _ => bail!("it is none"),
         }
-        bail!("the log is that of no moment since the last acknowledgement: found {found:?}, acknowledged {acknowledged:?}")
+        Ok(())
+    }
+
+    /// A run began with what it found: from now on that is certain.
+    fn restart(&mut self, summary: [u64; 4], rows: (u64, u64)) -> anyhow::Result<()> {
+        let found = self.moments().find(|log| log.summary() == summary);
+        self.log = found.context("the run found a log that could not be there")?;
+        ensure!(self.rows.contains(&rows), "the run found rows that could not be there");
+        (self.submitted, self.acknowledged, self.rows) = (Vec::new(), 0, vec![rows]);
+        Ok(())
+    }
+
+    /// Every state that the log may be in: that of the last acknowledgement, and those of the writes since then.
+    fn moments(&self) -> impl Iterator<Item = Log> {
+        let mut log = self.log.clone();
+        let (certain, possible) = self.submitted.split_at(self.acknowledged);
+        certain.iter().for_each(|write| log.apply(*write));
+        std::iter::once(log.clone()).chain(possible.iter().map(move |write| {
+            log.apply(*write);
+            log.clone()
+        }))
+    }
+
+    fn check_log(&self, found: &Log) -> anyhow::Result<()> {
+        let acknowledged = self.moments().next();
+        ensure!(
+            self.moments().any(|log| log == *found),
+            "the log is that of no moment since the last acknowledgement: found {found:?}, acknowledged {acknowledged:?}"
+        );
+        Ok(())
     }
 }
 

@@ -32,9 +32,13 @@ pub fn drive(dir: &Path, seed: u64, steps: u64) -> anyhow::Result<()> {
     let loaded = store.load(|_| ())?;
     let applied = loaded.meta.as_ref().map_or(Ok(0), |meta| meta[..].try_into().map(u64::from_be_bytes))?;
     let purged = recovered.purged.map(|(upto, _)| upto);
+    let number = |mark: Option<bytes::Bytes>| mark.map_or(Ok(0), |mark| mark[..].try_into().map(u64::from_be_bytes));
+    let (vote, committed) = (number(recovered.vote)?, number(recovered.committed)?);
     let (last, term) = recovered.last.unwrap_or((purged.unwrap_or(0), 0));
     ensure!(purged.unwrap_or(0) <= applied, "purged up to {purged:?}, but the rows are those of {applied}");
     ensure!(applied <= last, "the rows are those of {applied}, but the log ends at {last}");
+    let found = format!("found {last} {term} {vote} {} {applied} {}", purged.unwrap_or(0), loaded.history_floor);
+    writeln_whole(&marks, &found)?;
 
     let (sender, acks) = mpsc::channel();
     let driver = Driver {
@@ -46,9 +50,9 @@ pub fn drive(dir: &Path, seed: u64, steps: u64) -> anyhow::Result<()> {
         sender,
         submitted: 0,
         acknowledged: 0,
-        term: term + 1,
+        term: term.max(vote) + 1,
         last,
-        committed: applied,
+        committed: committed.max(applied),
         applied,
         history_floor: loaded.history_floor,
         purged: purged.unwrap_or(0),

@@ -67,6 +67,12 @@ impl Log {
         }
     }
 
+    /// Index and term of the last entry, the vote and the purge mark: what tells two states of one run apart.
+    pub(super) fn summary(&self) -> [u64; 4] {
+        let term = self.entries.last_key_value().map_or(0, |(_, term)| *term);
+        [self.last(), term, self.vote.unwrap_or(0), self.purged.unwrap_or(0)]
+    }
+
     /// The last index, purged or not; 0 for none.
     pub(super) fn last(&self) -> u64 {
         self.entries.last_key_value().map(|(index, _)| *index).or(self.purged).unwrap_or(0)

@@ -184,3 +184,22 @@ fn an_unwritable_directory_is_named() {
     let error = open(&file.join("log"), small()).map(|(_, recovered)| recovered).unwrap_err();
     assert!(error.to_string().starts_with("cannot create directory `"), "{error}");
 }
+
+#[test]
+fn a_truncation_below_the_oldest_segment_left_is_recovered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = reopen(dir.path());
+    // The first segments hold what is truncated, so they are needless once that is written.
+    append(&log, entries(1..3));
+    for index in 3..20 {
+        append(&log, vec![entry(index, 1, &[1; 900])]);
+    }
+    write(&log, LogWrite::Truncate { after: None }).unwrap();
+    // Too large for what is left of the segment: the next one begins with an empty log.
+    append(&log, vec![entry(0, 2, &[2; 20_000])]);
+    append(&log, vec![entry(1, 2, b"")]);
+    drop(log);
+    assert!(!segments(dir.path())[0].0.to_string_lossy().contains("0000000000000001-"), "the first segment is gone");
+    let (_, recovered) = reopen(dir.path());
+    assert_eq!((recovered.first, recovered.last), (0, Some((1, 2))));
+}
