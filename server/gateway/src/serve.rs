@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::request::Connection;
@@ -64,11 +64,11 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: ServeLim
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let clients = Arc::new(Clients { counts: Mutex::default(), most: limits.connections_per_client_max });
-    let tracker = TaskTracker::new();
-    let drained = CancellationToken::new();
+    let mut conversations = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &slots) => accepted,
+            Some(_) = conversations.join_next() => continue,
             () = stop.cancelled() => break,
         };
         let Some((stream, peer, slot)) = accepted else {
@@ -77,7 +77,7 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: ServeLim
         };
         let Some(seat) = clients.enter(peer.ip()) else {
             if let Ok(permit) = refusals.clone().try_acquire_owned() {
-                tracker.spawn(async move {
+                conversations.spawn(async move {
                     refuse(stream).await;
                     drop((permit, slot));
                 });
@@ -85,20 +85,16 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: ServeLim
             continue;
         };
         let connection = Connection { peer, stop: stop.clone() };
-        let (router, limits, drained) = (router.clone(), limits.clone(), drained.clone());
-        tracker.spawn(async move {
-            tokio::select! {
-                () = converse(stream, router, connection, &limits) => {}
-                () = drained.cancelled() => {}
-            }
+        let (router, limits) = (router.clone(), limits.clone());
+        conversations.spawn(async move {
+            converse(stream, router, connection, &limits).await;
             drop((seat, slot));
         });
     }
     drop(listener);
-    tracker.close();
-    if timeout(limits.drain, tracker.wait()).await.is_err() {
-        drained.cancel();
-        tracker.wait().await;
+    let ended = async { while conversations.join_next().await.is_some() {} };
+    if timeout(limits.drain, ended).await.is_err() {
+        conversations.shutdown().await;
     }
 }
 
@@ -132,6 +128,7 @@ async fn converse(stream: TcpStream, router: axum::Router, connection: Connectio
     let conversation = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(conversation);
     let ended = tokio::select! {
+        biased;
         ended = conversation.as_mut() => ended,
         () = stop.cancelled() => {
             conversation.as_mut().graceful_shutdown();

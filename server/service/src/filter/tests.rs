@@ -112,7 +112,7 @@ fn malformed_expressions_say_where() {
 
 #[test]
 fn nesting_length_and_number_of_conditions_are_bounded() {
-    assert!(Filter::parse(&format!("{}A == b{}", "(".repeat(100_00), ")".repeat(100_00))).is_err());
+    assert!(Filter::parse(&format!("{}A == b{}", "(".repeat(10_000), ")".repeat(10_000))).is_err());
     assert!(Filter::parse(&format!("{}A == b{}", "(".repeat(33), ")".repeat(33))).is_err());
     assert!(Filter::parse(&format!("{}A == b{}", "(".repeat(32), ")".repeat(32))).is_ok());
     assert!(Filter::parse(&"not ".repeat(33).to_string()).is_err());
