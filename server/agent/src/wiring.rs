@@ -7,7 +7,7 @@ use anyhow::Context;
 use consensus::{Consensus, HistoryBounds, Member};
 use service::agent::{Agent, AgentOptions};
 use service::watch::Hub;
-use service::{Caller, Identity, Limits, Service, leader};
+use service::{Identity, Limits, Service, leader};
 use state::NodeInput;
 use store::data_dir::DataDir;
 use store::log::LogOptions;
@@ -68,8 +68,9 @@ pub async fn run(config: Config, shutdown: Shutdown, metrics: Metrics) -> anyhow
     let node = node(&config, &identity);
     leader::reconcile_self(&consensus, &identity, &node).await.context("this server can't be registered in its own catalog")?;
     tasks.spawn(leader::run(service.clone(), node, core.clone()));
-    tasks.spawn(agent.clone().run(results, core.clone()));
+    // Before the agent's first comparison with the catalog, which removes what it does not know.
     register_configured(&config, &agent).await?;
+    tasks.spawn(agent.clone().run(results, core.clone()));
     banner::print(&config, &ids.node_id, &listening);
 
     let failed = tokio::select! {
@@ -176,17 +177,13 @@ fn agent_options(config: &Config, identity: &Identity) -> AgentOptions {
 
 /// Registers what the configuration files define.
 async fn register_configured(config: &Config, agent: &Agent) -> anyhow::Result<()> {
-    let caller = Caller::default();
     for definition in &config.services {
         let name = definition.service.name.clone();
-        agent
-            .register_service(&caller, definition.clone(), true)
-            .await
-            .with_context(|| format!("service `{name}` of the configuration"))?;
+        agent.register_configured(definition.clone()).await.with_context(|| format!("service `{name}` of the configuration"))?;
     }
     for check in &config.checks {
         let name = check.name.clone();
-        agent.register_check(&caller, check.clone()).await.with_context(|| format!("check `{name}` of the configuration"))?;
+        agent.register_configured_check(check.clone()).await.with_context(|| format!("check `{name}` of the configuration"))?;
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ impl CatalogService for Face {
             let key = |(name, _): &(state::Str, Vec<state::Str>)| (name.to_lowercase(), String::new());
             let (rows, next_page_token) = page(rows, key, page_size, &page_token, self.service.limits().page_size_max)?;
             let count = |name: &str| instances_of(self, &caller, name);
-            let services: Result<_, Error> = rows.iter().map(|(name, tags)| Ok(convert::summary(name, tags, count(name)?))).collect();
+            let services: Result<_, Error> = rows.iter().map(|(name, tags)| Ok(convert::summary(name, tags, Some(count(name)?)))).collect();
             Ok(v1::ListServicesResponse { meta: Some(meta(found.meta)), services: services?, next_page_token })
         })
         .await

@@ -1,7 +1,7 @@
 //! Transactions: all or nothing, at one revision.
 
 use consensus::Proposed;
-use state::{LogIndex, Operation, Outcome, TxnOp, TxnResult};
+use state::{KvVerb, LogIndex, Operation, Outcome, TxnOp, TxnResult};
 
 use crate::answer::ReadOptions;
 use crate::error::{Error, Reason};
@@ -46,7 +46,12 @@ impl Service {
         for TxnOp::Kv { verb, key, value, .. } in ops {
             let right = if verb.is_read() { Right::KeyRead(key) } else { Right::KeyWrite(key) };
             self.authorize(caller, right)?;
-            self.check_key(key)?;
+            // The whole store may be deleted at once, but not be read into one answer.
+            if *verb == KvVerb::DeleteTree {
+                self.check_key_length(key)?
+            } else {
+                self.check_key(key)?
+            }
             self.check_value(key, value.len())?;
             total += key.len() + value.len();
         }

@@ -191,7 +191,7 @@ fn summaries(services: &[v1::Service]) -> Vec<v1::ServiceSummary> {
         let row = by_name
             .entry(&service.name)
             .or_insert_with(|| v1::ServiceSummary { name: service.name.clone(), ..v1::ServiceSummary::default() });
-        row.instances += 1;
+        *row.instances.get_or_insert(0) += 1;
         row.tags.extend(service.tags.iter().cloned());
         row.tags.sort();
         row.tags.dedup();
@@ -220,7 +220,7 @@ mod tests {
             ..v1::Service::default()
         };
         let rows = summaries(&[service("web", &["b"]), service("db", &[]), service("web", &["a", "b"])]);
-        let rows: Vec<(&str, String, u64)> = rows.iter().map(|row| (row.name.as_str(), row.tags.join(","), row.instances)).collect();
+        let rows: Vec<(&str, String, u64)> = rows.iter().map(|row| (row.name.as_str(), row.tags.join(","), row.instances())).collect();
         assert_eq!(rows, [("db", String::new(), 1), ("web", "a,b".into(), 2)]);
     }
 

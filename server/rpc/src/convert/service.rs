@@ -89,8 +89,8 @@ pub(crate) fn instance_without_checks(instance: &Instance) -> v1::Instance {
 }
 
 /// A service as a whole, for the wire.
-pub(crate) fn summary(name: &str, tags: &[Str], instances: usize) -> v1::ServiceSummary {
-    v1::ServiceSummary { name: name.to_owned(), tags: wire_strs(tags), instances: instances as u64 }
+pub(crate) fn summary(name: &str, tags: &[Str], instances: Option<usize>) -> v1::ServiceSummary {
+    v1::ServiceSummary { name: name.to_owned(), tags: wire_strs(tags), instances: instances.map(|count| count as u64) }
 }
 
 /// The sum of checks: an instance that an operator took out of work says so.

@@ -106,7 +106,7 @@ fn change(event: &Event) -> v1::Change {
         Event::NodeDelete(row) => Change::NodeDelete(row.name.to_string()),
         Event::CheckPut(row) => Change::CheckPut(check(row)),
         Event::CheckDelete(row) => Change::CheckDelete(v1::CheckKey { node: row.node.to_string(), check_id: row.id.to_string() }),
-        Event::ServicePut(row) => Change::ServicePut(summary(&row.name, &row.tags, 0)),
+        Event::ServicePut(row) => Change::ServicePut(summary(&row.name, &row.tags, None)),
         Event::ServiceDelete(row) => Change::ServiceDelete(row.name.to_string()),
     };
     v1::Change { change: Some(change) }

@@ -9,6 +9,7 @@ use crate::watch::{Cursor, Event, ResetReason, Start, Target, WatchEvent, WatchS
 #[derive(Default, Debug, PartialEq)]
 struct Copy {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Where the last change left off.
     cursor: Option<Cursor>,
     resets: Vec<ResetReason>,
     changes: u64,
@@ -20,7 +21,8 @@ impl Copy {
         match event {
             WatchEvent::Created { cursor, .. } => self.cursor = cursor.or(self.cursor),
             WatchEvent::Snapshot { events, .. } => events.iter().for_each(|event| self.apply(event)),
-            WatchEvent::SnapshotEnd { cursor, .. } | WatchEvent::Bookmark { cursor } => self.cursor = Some(cursor),
+            WatchEvent::SnapshotEnd { cursor, .. } => self.cursor = Some(cursor),
+            WatchEvent::Bookmark { cursor } => assert!(self.cursor.is_none_or(|last| last.index <= cursor.index)),
             WatchEvent::Changes { cursor, previous, delta, chunk, .. } => {
                 assert_eq!(Some(previous), self.cursor, "no gap");
                 self.cursor = Some(cursor);

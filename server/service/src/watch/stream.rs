@@ -242,13 +242,13 @@ impl WatchStream {
         let tables = self.service.snapshot(&options).await?;
         let now = self.cursor(tables.applied());
         match start {
-            Start::Now => self.follow(watch_id, target, now, 0).unwrap_or_else(|target| self.restart(watch_id, target, None)),
+            Start::Now => self.follow(watch_id, target, now).unwrap_or_else(|target| self.restart(watch_id, target, None)),
             Start::Snapshot => self.begin(watch_id, target, tables),
             Start::Resume(cursor) if cursor.incarnation != now.incarnation || cursor.index > now.index => {
                 self.restart(watch_id, target, Some(ResetReason::ForeignCursor));
             }
             Start::Resume(cursor) => {
-                let followed = self.follow(watch_id, target, Cursor { offset: 0, ..cursor }, cursor.offset);
+                let followed = self.follow(watch_id, target, cursor);
                 followed.unwrap_or_else(|target| self.restart(watch_id, target, Some(ResetReason::Compacted)));
             }
         }
@@ -330,10 +330,10 @@ impl WatchStream {
     }
 
     /// Follows `target` from a cursor, or gives the target back when the history is gone.
-    fn follow(&mut self, watch_id: u64, target: Target, cursor: Cursor, skip: u32) -> Result<(), Target> {
+    fn follow(&mut self, watch_id: u64, target: Target, cursor: Cursor) -> Result<(), Target> {
         let key = self.new_key();
         let Ok((seat, missed)) = self.service.hub().join(&target, &self.inbox, key, cursor.index) else { return Err(target) };
-        self.seat(key, Watch { watch_id, target, seat, taken: cursor.index, cursor, skip }, missed, None);
+        self.seat(key, Watch { watch_id, target, seat, taken: cursor.index, cursor, skip: cursor.offset }, missed, None);
         Ok(())
     }
 
@@ -394,14 +394,11 @@ impl WatchStream {
         }
     }
 
-    /// Tells the client how far all its watches have seen.
+    /// Tells the client how far all its watches have seen. The chain of `previous` cursors runs
+    /// from change to change; bookmarks stand beside it.
     fn bookmark(&mut self, position: LogIndex) -> WatchEvent {
         self.settle(position);
-        let cursor = self.cursor(position);
-        for watch in self.watches.values_mut().filter(|watch| watch.cursor.index < position) {
-            watch.cursor = cursor;
-        }
-        WatchEvent::Bookmark { cursor }
+        WatchEvent::Bookmark { cursor: self.cursor(position) }
     }
 
     /// Brings every watch that lags up to date from the history, or starts it again.

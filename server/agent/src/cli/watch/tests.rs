@@ -84,7 +84,7 @@ fn rows_follow_snapshot_changes_and_reset() {
 #[test]
 fn handlers_read_the_shapes_that_they_know() {
     let services = [
-        Row::Service(v1::ServiceSummary { name: "web".into(), tags: vec!["a".into()], instances: 2 }),
+        Row::Service(v1::ServiceSummary { name: "web".into(), tags: vec!["a".into()], instances: Some(2) }),
         Row::Service(v1::ServiceSummary { name: "db".into(), ..v1::ServiceSummary::default() }),
     ];
     assert_eq!(shape::of(Kind::Services, services.iter()), json!({"web": ["a"], "db": []}));
