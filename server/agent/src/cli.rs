@@ -108,8 +108,10 @@ fn parsed(root: clap::Command, program: &str, normal: args::Normal) -> ExitCode 
     match cli {
         Ok(cli) => ended(execute(cli.command, &normal.warnings)),
         Err(error) if error.use_stderr() => {
+            // The rest of the text is advice that stands in the help as well.
             let text = error.to_string();
-            fail(text.trim_start_matches("error: ").trim_end())
+            let first = text.split("\n\n").next().unwrap_or_default();
+            fail(first.trim_start_matches("error: "))
         }
         Err(help) => ended(output::print_line(help.to_string().trim_end()).map(|()| ExitCode::SUCCESS).map_err(Into::into)),
     }

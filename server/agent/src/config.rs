@@ -54,7 +54,7 @@ pub struct Config {
     pub advertise_addr: IpAddr,
     /// Where the faces listen.
     pub listen: Listen,
-    /// Where everything durable lies; unset only with `dev`. Use [`crate::start::prepare_data_dir`].
+    /// Where everything durable lies; unset only with `dev`.
     pub data_dir: Option<PathBuf>,
     /// File that holds the process id while the agent runs.
     pub pid_file: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! The three faces: their sockets, opened before anything else, and their tasks.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -85,17 +87,21 @@ pub(crate) fn serve(
     shutdown: &Shutdown,
 ) -> anyhow::Result<Serving> {
     let serving = Serving::default();
-    let addresses = config.listen.http.iter().map(|address| ("http".to_owned(), address.to_string())).collect();
+    let listening = sockets.listening()?;
+    let addresses = addresses(config, &listening);
     let options = RpcOptions { addresses, ..RpcOptions::new(service.limits()) };
     for listener in sockets.grpc {
         let task = rpc::serve(service.clone(), options.clone(), listener, shutdown.token().clone());
         serving.run(Face::Grpc, shutdown, async { Ok(task.await?) });
     }
-    let router = gateway::router(service.clone(), gateway_options(config, metrics)?);
+    let router = gateway::router(service.clone(), gateway_options(config, metrics, &listening)?);
     let limits = gateway::ServeLimits { connections_per_client_max: config.limits.http_max_conns_per_client, ..Default::default() };
     for listener in sockets.http {
         let task = gateway::serve(listener, router.clone(), limits.clone(), shutdown.token().clone());
-        serving.run(Face::Http, shutdown, async { Ok(task.await) });
+        serving.run(Face::Http, shutdown, async {
+            task.await;
+            Ok(())
+        });
     }
     let options = dns_options(config)?;
     for sockets in sockets.dns {
@@ -105,7 +111,21 @@ pub(crate) fn serve(
     Ok(serving)
 }
 
-fn gateway_options(config: &Config, metrics: &Metrics) -> anyhow::Result<GatewayOptions> {
+/// Where the agent is reached, by the names that its description gives them.
+fn addresses(config: &Config, listening: &Listening) -> BTreeMap<String, String> {
+    let first = |addresses: &[SocketAddr]| addresses.first().copied();
+    let faces = [
+        ("http", first(&listening.http)),
+        ("grpc", first(&listening.grpc)),
+        ("dns", first(&listening.dns)),
+        ("server", config.listen.server),
+        ("serf_lan", config.listen.serf_lan),
+        ("serf_wan", config.listen.serf_wan),
+    ];
+    faces.into_iter().filter_map(|(name, address)| Some((name.to_owned(), address?.to_string()))).collect()
+}
+
+fn gateway_options(config: &Config, metrics: &Metrics, listening: &Listening) -> anyhow::Result<GatewayOptions> {
     let mut response_headers = Vec::new();
     for (name, value) in &config.http.response_headers {
         let header = (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>());
@@ -120,7 +140,9 @@ fn gateway_options(config: &Config, metrics: &Metrics) -> anyhow::Result<Gateway
         pretty: config.dev,
         dev: config.dev,
         response_headers,
+        block_endpoints: config.http.block_endpoints.clone(),
         metrics: Some(metrics.source()),
+        grpc_port: listening.grpc.first().map(|address| address.port()),
         ..GatewayOptions::default()
     })
 }

@@ -54,17 +54,12 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Counter, "consul_raft_snapshot_create", "Snapshots made"),
     series(Gauge, "consul_server_isLeader", "1 on the leader, 0 elsewhere"),
     // requests
-    series(Counter, "consul_rpc_request", "gRPC calls"),
-    series(Counter, "consul_rpc_request_error", "gRPC calls that failed"),
     series(Counter, "consul_rpc_query", "Reads, by any face"),
     series(Counter, "consul_rpc_consistentRead", "Linearizable reads"),
     series(Gauge, "consul_rpc_queries_blocking", "Blocking queries that wait now"),
-    Series { name: "consul_api_http", kind: Summary, labels: &["method", "path"], help: "Time to answer an HTTP request, in milliseconds" },
-    series(Gauge, "consul_api_http_connections", "HTTP connections open now"),
     // DNS
-    series(Summary, "consul_dns_domain_query", "Time to answer a DNS query for the own domain, in milliseconds"),
-    series(Summary, "consul_dns_ptr_query", "Time to answer a reverse DNS query, in milliseconds"),
     series(Counter, "consul_dns_query", "DNS queries"),
+    series(Counter, "consul_dns_overloaded", "DNS queries refused because too many others were waiting"),
     series(Counter, "consul_dns_stale_queries", "DNS answers from a server that had lost the leader"),
     // state
     series(Gauge, "consul_state_nodes", "Nodes registered"),

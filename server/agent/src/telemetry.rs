@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use metrics::gauge;
-use service::Service;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use service::Service;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
@@ -173,6 +173,32 @@ mod tests {
         }
         assert!(text.contains("consul_kvs_apply{quantile=\"0.99\"}"), "{text}");
         assert!(!text.contains("consul_runtime_sys_bytes 0\n"), "{text}");
+    }
+
+    /// The names in the sources of the servers that look like a figure's.
+    fn names_in(folder: &Path, names: &mut std::collections::BTreeMap<String, usize>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                names_in(&path, names);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                for word in text.split('"').filter(|word| word.len() > 7 && word.starts_with("consul_") && !word.contains([' ', '{', '\\']))
+                {
+                    *names.entry(word.to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_figure_of_the_list_is_taken_and_none_is_taken_that_is_not_listed() {
+        let mut names = std::collections::BTreeMap::new();
+        names_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut names);
+        for series in CATALOG {
+            assert!(names.remove(series.name).is_some_and(|times| times > 1), "`{}` is listed and nobody takes it", series.name);
+        }
+        assert_eq!(names.into_keys().collect::<Vec<_>>(), [] as [&str; 0], "taken and not listed");
     }
 
     #[test]

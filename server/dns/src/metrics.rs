@@ -19,9 +19,9 @@ pub(crate) struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Metrics {
-            queries: counter!("lictor_dns_queries_total"),
-            overloaded: counter!("lictor_dns_overloaded_total"),
-            stale: counter!("lictor_dns_stale_answers_total"),
+            queries: counter!("consul_dns_query"),
+            overloaded: counter!("consul_dns_overloaded"),
+            stale: counter!("consul_dns_stale_queries"),
         }
     }
 }

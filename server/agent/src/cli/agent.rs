@@ -8,6 +8,7 @@ use anyhow::Context;
 use crate::cli::output::print_line;
 use crate::config::{AgentFlags, Config};
 use crate::shutdown::Shutdown;
+use crate::start::PidFile;
 use crate::telemetry::{self, Metrics};
 use crate::wiring;
 
@@ -50,6 +51,7 @@ pub(crate) fn run(flags: &AgentFlags, warnings: &[String]) -> anyhow::Result<Exi
     telemetry::start_log(&config.log)?;
     warnings.iter().chain(&config.warnings).for_each(|warning| tracing::warn!("{warning}"));
     let metrics = Metrics::install()?;
+    let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the threads of the agent")?;
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::new();

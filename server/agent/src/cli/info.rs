@@ -133,7 +133,7 @@ async fn members(client: &Client, pool: v1::Pool) -> Result<Vec<v1::Member>, Err
 }
 
 fn alone(info: v1::GetInfoResponse) -> v1::Member {
-    let role = if info.server { "consul" } else { "node" };
+    let role = if info.server { "server" } else { "client" };
     let place = info.addresses.get("serf_lan").or(info.addresses.get("server")).map(String::as_str).unwrap_or_default();
     let (address, port) = place.rsplit_once(':').unwrap_or((place, "0"));
     let mut member = info.member.unwrap_or_else(|| v1::Member {
@@ -145,7 +145,7 @@ fn alone(info: v1::GetInfoResponse) -> v1::Member {
     if member.name.is_empty() {
         member.name = info.node;
     }
-    for (tag, value) in [("role", role.to_owned()), ("build", info.version), ("dc", info.datacenter)] {
+    for (tag, value) in [("role", role.to_owned()), ("version", info.version), ("dc", info.datacenter)] {
         member.tags.entry(tag.to_owned()).or_insert(value);
     }
     member
@@ -181,8 +181,8 @@ fn table(members: &[v1::Member], detailed: bool) -> Table {
     let mut table = Table::new(["Node", "Address", "Status", "Type", "Build", "Protocol", "DC"]);
     for member in members {
         let tag = |name: &str| member.tags.get(name).cloned().unwrap_or_else(|| "-".into());
-        let kind = if tag("role") == "consul" { "server" } else { "client" };
-        table.row([member.name.clone(), place(member), status(member.status()).into(), kind.into(), tag("build"), tag("vsn"), tag("dc")]);
+        let state = status(member.status()).to_owned();
+        table.row([member.name.clone(), place(member), state, tag("role"), tag("version"), tag("protocol"), tag("dc")]);
     }
     table
 }
