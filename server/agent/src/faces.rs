@@ -1,7 +1,6 @@
 //! The three faces: their sockets, opened before anything else, and their tasks.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -88,7 +87,7 @@ pub(crate) fn serve(
 ) -> anyhow::Result<Serving> {
     let serving = Serving::default();
     let listening = sockets.listening()?;
-    let addresses = addresses(config, &listening);
+    let addresses = addresses(&listening);
     let options = RpcOptions { addresses, ..RpcOptions::new(service.limits()) };
     for listener in sockets.grpc {
         let task = rpc::serve(service.clone(), options.clone(), listener, shutdown.token().clone());
@@ -111,18 +110,10 @@ pub(crate) fn serve(
     Ok(serving)
 }
 
-/// Where the agent is reached, by the names that its description gives them.
-fn addresses(config: &Config, listening: &Listening) -> BTreeMap<String, String> {
-    let first = |addresses: &[SocketAddr]| addresses.first().copied();
-    let faces = [
-        ("http", first(&listening.http)),
-        ("grpc", first(&listening.grpc)),
-        ("dns", first(&listening.dns)),
-        ("server", config.listen.server),
-        ("serf_lan", config.listen.serf_lan),
-        ("serf_wan", config.listen.serf_wan),
-    ];
-    faces.into_iter().filter_map(|(name, address)| Some((name.to_owned(), address?.to_string()))).collect()
+/// Where the agent listens, by the names that its description gives to the faces.
+fn addresses(listening: &Listening) -> BTreeMap<String, String> {
+    let faces = [("http", &listening.http), ("grpc", &listening.grpc), ("dns", &listening.dns)];
+    faces.into_iter().filter_map(|(name, places)| Some((name.to_owned(), places.first()?.to_string()))).collect()
 }
 
 fn gateway_options(config: &Config, metrics: &Metrics, listening: &Listening) -> anyhow::Result<GatewayOptions> {

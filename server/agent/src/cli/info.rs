@@ -162,11 +162,12 @@ fn status(status: v1::MemberStatus) -> &'static str {
     }
 }
 
+/// Where a member gossips; one that does not has no port.
 fn place(member: &v1::Member) -> String {
-    if member.address.contains(':') {
-        format!("[{}]:{}", member.address, member.port)
-    } else {
-        format!("{}:{}", member.address, member.port)
+    match (member.address.contains(':'), member.port) {
+        (_, 0) => member.address.clone(),
+        (true, port) => format!("[{}]:{port}", member.address),
+        (false, port) => format!("{}:{port}", member.address),
     }
 }
 

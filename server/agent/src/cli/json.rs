@@ -96,7 +96,12 @@ pub(crate) fn instance(instance: &v1::Instance) -> Value {
 }
 
 pub(crate) fn summary(summary: &v1::ServiceSummary) -> Value {
-    json!({"name": summary.name, "tags": summary.tags, "instances": summary.instances})
+    let mut row = json!({"name": summary.name, "tags": summary.tags});
+    // Watches tell of names and tags only.
+    if let Some(instances) = summary.instances {
+        row["instances"] = instances.into();
+    }
+    row
 }
 
 /// The name of a status.
