@@ -17,12 +17,19 @@ pub(crate) type Changed = (String, Option<Bytes>);
 pub(crate) struct Told {
     changes: BTreeMap<u64, Changed>,
     last: u64,
-    cursor: Option<Cursor>,
+    cursor: Cursor,
 }
 
 impl Told {
+    /// Nothing yet: the cursor of an empty store.
+    pub(crate) async fn begin(client: &Client) -> Told {
+        let (rows, cursor) = crate::watch::snapshot(&mut client.watch(Target::prefix(""))).await;
+        assert!(rows.is_empty(), "{rows:?} in a new store");
+        Told { cursor, ..Told::default() }
+    }
+
     fn handle(&self, client: &Client) -> WatchHandle {
-        client.watch_with(Target::prefix(""), WatchOptions { resume_from: self.cursor.clone(), ..WatchOptions::default() })
+        client.watch_with(Target::prefix(""), WatchOptions { resume_from: Some(self.cursor.clone()), ..WatchOptions::default() })
     }
 
     /// Goes on with a new watch until its connection is lost.
@@ -57,22 +64,15 @@ impl Told {
     fn take(&mut self, event: WatchEvent) -> bool {
         match event {
             WatchEvent::Interrupted { .. } => return false,
-            WatchEvent::Snapshot { rows, .. } => {
-                assert!(self.cursor.is_none() && rows.is_empty(), "a snapshot in place of the missed changes")
-            }
-            WatchEvent::SnapshotEnd { cursor, revision } => {
-                self.last = revision;
-                self.cursor = Some(cursor);
-            }
-            WatchEvent::Bookmark { cursor, .. } => self.cursor = Some(cursor),
+            WatchEvent::Bookmark { cursor, .. } => self.cursor = cursor,
             WatchEvent::Changes { changes, revision, cursor, continued } => {
                 assert!(!continued && changes.len() == 1, "one write is one change: {changes:?}");
                 assert!(revision > self.last, "revision {revision} after {}", self.last);
                 self.last = revision;
-                self.cursor = Some(cursor);
+                self.cursor = cursor;
                 self.changes.extend(changes.into_iter().map(|change| (revision, changed(change))));
             }
-            other @ WatchEvent::Reset { .. } => panic!("{other:?}"),
+            other => panic!("{other:?} in place of the missed changes"),
         }
         true
     }
