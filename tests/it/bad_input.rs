@@ -71,6 +71,8 @@ fn bodies_that_are_no_json_are_named() {
         let refused = node.put(path, body).expect(400);
         assert!(refused.text().contains(part), "{path}: {}", refused.text());
     }
+    let large = format!(r#"{{"Name": "w", "Meta": {{"k": "{}"}}}}"#, "x".repeat(8 << 20));
+    node.put("/v1/agent/service/register", large).expect(413);
     serves(&mut node);
 }
 

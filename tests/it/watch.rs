@@ -260,6 +260,35 @@ impl Drop for Lines {
 }
 
 #[test]
+fn a_browser_gets_the_same_as_events_that_it_can_resume() {
+    let node = Node::dev();
+    node.put("/v1/kv/k", "x").expect(200);
+    let url = format!("http://{}/v1/watch/kv/k", node.addresses().http);
+    let mut curl = Command::new(tool("curl"));
+    curl.args(["-sN", "-H", "Accept: text/event-stream", "-D", "-", &url]).stdout(Stdio::piped());
+    let mut curl = curl.spawn().unwrap();
+    let mut lines = BufReader::new(curl.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut until = |part: &str| lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("no line with `{part}`"));
+    until("text/event-stream");
+    until("event: snapshot");
+    assert!(until("data: ").contains("\"k\""));
+    let id = until("id: ").trim_start_matches("id: ").to_owned();
+    node.put("/v1/kv/k", "y").expect(200);
+    until("event: put");
+    until("id: ");
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+
+    let mut resumed = Command::new(tool("curl"));
+    resumed.args(["-sN", "-H", "Accept: text/event-stream", "-H", &format!("Last-Event-ID: {id}"), &url]).stdout(Stdio::piped());
+    let mut resumed = resumed.spawn().unwrap();
+    let first = BufReader::new(resumed.stdout.take().unwrap()).lines().map_while(Result::ok).find(|line| line.starts_with("event: "));
+    assert_eq!(first.as_deref(), Some("event: put"), "the change that was missed comes first");
+    resumed.kill().unwrap();
+    resumed.wait().unwrap();
+}
+
+#[test]
 fn curl_prints_a_line_for_each_change_and_goes_on_from_a_cursor() {
     let node = Node::dev();
     node.put("/v1/kv/a/1", "x").expect(200);
