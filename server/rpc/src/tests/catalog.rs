@@ -45,7 +45,7 @@ async fn what_is_registered_is_listed() {
     assert_eq!(names, ["n1", "n2", "n3"]);
     let services = soon(catalog.services(CatalogQuery::default())).await.unwrap().value;
     let web = services.iter().find(|service| service.name == "web").expect("it is registered");
-    assert_eq!((&web.tags[..], web.instances), (&["v1".to_owned()][..], 3));
+    assert_eq!((&web.tags[..], web.instances), (&["v1".to_owned()][..], Some(3)));
     let instances = soon(catalog.instances("WEB", CatalogQuery::default())).await.unwrap().value;
     assert_eq!(nodes(&instances), ["n1", "n2", "n3"]);
     assert!(instances[0].checks.is_empty() && instances[0].status == 0, "the catalog tells no health");
