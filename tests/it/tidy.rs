@@ -88,7 +88,9 @@ fn crates_use_only_what_lies_below_them() {
     let mut wrong = Vec::new();
     for package in &packages {
         let name = package["name"].as_str().unwrap();
-        let Some(below) = allowed.get(name) else {
+        // What stands in for somebody else's crate uses nothing of ours.
+        let stand_in: Option<&&[&str]> = (!name.starts_with("lictor-")).then_some(&&[]);
+        let Some(below) = allowed.get(name).or(stand_in) else {
             wrong.push(format!("`{name}` is new: say in `ARROWS` what it may use"));
             continue;
         };
