@@ -48,6 +48,9 @@ struct Flags {
     /// Measure this binary instead of building one
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// Leave etcd out even where it is installed
+    #[arg(long)]
+    alone: bool,
     /// Seconds of load in each row
     #[arg(long, default_value_t = 6)]
     seconds: u64,
@@ -89,6 +92,7 @@ fn run(flags: Flags) -> Result<bool> {
         dir,
         filters: flags.filters,
         time: Duration::from_secs(flags.seconds.max(1)),
+        alone: flags.alone,
         keys: flags.keys,
         keys_large: flags.keys_large,
     };

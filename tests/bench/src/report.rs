@@ -148,7 +148,7 @@ impl Row {
         }
     }
 
-    fn cells(&self, limits: &Limits) -> [String; 10] {
+    fn cells(&self, limits: &Limits) -> [String; 11] {
         let figure = |figure: Option<f64>| figure.map_or_else(String::new, |figure| self.unit.text(figure));
         let cpu = self
             .cpu
@@ -163,9 +163,16 @@ impl Row {
             time(self.p50),
             time(self.p99),
             cpu.unwrap_or_default(),
+            self.server_micros().map_or_else(String::new, |micros| format!("{micros:.1} µs")),
             self.share(limits),
             etcd.unwrap_or_default(),
         ]
+    }
+
+    /// Microseconds of the server's processor time that one operation took.
+    fn server_micros(&self) -> Option<f64> {
+        let (cpu, seconds) = self.cpu.filter(|_| self.unit == Unit::Rate)?;
+        Some(cpu.server / seconds / self.reached * 1e6)
     }
 
     fn json(&self) -> Value {
@@ -177,6 +184,7 @@ impl Row {
             "cpu": self.cpu.map(|(cpu, seconds)| json!({
                 "server_s": cpu.server, "generator_s": cpu.generator, "others_s": cpu.others(), "of_s": seconds,
             })),
+            "server_us_per_operation": self.server_micros(),
             "etcd": self.etcd.map(|(rate, p99)| json!({"reached": rate, "p99_ms": millis(Some(p99))})),
             "note": self.note,
         })
@@ -185,11 +193,12 @@ impl Row {
 
 /// The whole report as a table.
 pub(crate) fn table(rows: &[Row], limits: &Limits) -> String {
-    let head = ["work", "floor", "goal", "reached", "", "p50", "p99", "CPUs: server + load + other", "of the machine", "beside etcd"]
-        .map(str::to_owned);
-    let cells: Vec<[String; 10]> = std::iter::once(head).chain(rows.iter().map(|row| row.cells(limits))).collect();
+    let head =
+        ["work", "floor", "goal", "reached", "", "p50", "p99", "CPUs: server + load + other", "server/op", "of the machine", "beside etcd"]
+            .map(str::to_owned);
+    let cells: Vec<[String; 11]> = std::iter::once(head).chain(rows.iter().map(|row| row.cells(limits))).collect();
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..10).map(width).collect();
+    let widths: Vec<usize> = (0..11).map(width).collect();
     let mut out = String::new();
     for row in &cells {
         let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();

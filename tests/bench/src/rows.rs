@@ -25,6 +25,8 @@ pub(crate) struct Bench {
     pub(crate) dir: PathBuf,
     /// Parts of the names of rows that are wanted; empty wants all.
     pub(crate) filters: Vec<String>,
+    /// Whether etcd is left out.
+    pub(crate) alone: bool,
     /// How long load is put on in each row, in all.
     pub(crate) time: Duration,
     /// Keys that are written and read.

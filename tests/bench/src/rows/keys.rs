@@ -23,9 +23,10 @@ const VALUE: usize = 256;
 
 pub(super) fn run(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
     let agent = bench.agent(Storage::Durable)?;
-    let etcd = Etcd::start(&bench.dir.join("etcd"))?;
+    let etcd = if bench.alone { None } else { Etcd::start(&bench.dir.join("etcd"))? };
     match &etcd {
         Some(etcd) => eprintln!("in turns with {}", etcd.version),
+        None if bench.alone => {}
         None => eprintln!("etcd is not installed, so nothing is compared with it (Debian: apt-get install etcd-server)"),
     }
     let pair = Pair { bench, agent: &agent, etcd: etcd.as_ref() };
