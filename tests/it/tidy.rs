@@ -89,14 +89,14 @@ fn crates_use_only_what_lies_below_them() {
     for package in &packages {
         let name = package["name"].as_str().unwrap();
         // What stands in for somebody else's crate uses nothing of ours.
-        let stand_in: Option<&&[&str]> = (!name.starts_with("lictor-")).then_some(&&[]);
-        let Some(below) = allowed.get(name).or(stand_in) else {
+        let stand_in = (!name.starts_with("lictor-")).then_some(&[][..]);
+        let Some(below) = allowed.get(name).copied().or(stand_in) else {
             wrong.push(format!("`{name}` is new: say in `ARROWS` what it may use"));
             continue;
         };
         for dependency in package["dependencies"].as_array().unwrap().iter().filter(|dependency| dependency["kind"] != "dev") {
             let other = dependency["name"].as_str().unwrap();
-            if ours.contains(&other) && *below != EVERYTHING && !below.contains(&other) {
+            if ours.contains(&other) && below != EVERYTHING && !below.contains(&other) {
                 wrong.push(format!("`{name}` uses `{other}`"));
             }
         }
