@@ -6,12 +6,16 @@ use std::process::Command;
 
 use harness::{Node, Setup, isolated, tool};
 
-/// Room for the first segments of the log and the state, and little more.
-const SMALL: &str = "48m";
-const AMPLE: &str = "512m";
+/// The whole disk.
+const DISK_BYTES: usize = 160 << 20;
+/// What somebody else has on it at first: what is left holds the first segments of the log and
+/// the state, and little more.
+const BALLAST_BYTES: usize = 112 << 20;
 
-fn mount(arguments: &[&str], at: &Path) {
-    let ran = Command::new(tool("mount")).args(arguments).arg(at).output().unwrap();
+/// A disk of its own size at `place`, which goes with the namespace that the test is in.
+fn mount(place: &Path, bytes: usize) {
+    std::fs::create_dir(place).unwrap();
+    let ran = Command::new(tool("mount")).args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(place).output().unwrap();
     assert!(
         ran.status.success(),
         "a small disk cannot be mounted, which this test needs (root, or unprivileged user namespaces): {}",
@@ -37,16 +41,17 @@ fn fill(node: &mut Node) -> usize {
             }
         }
     }
-    panic!("250 MB went onto a disk of {SMALL}");
+    panic!("250 MB went onto a disk of {DISK_BYTES} bytes");
 }
 
 #[test]
 fn a_full_disk_loses_nothing_and_is_named() {
     isolated("disk_full::a_full_disk_loses_nothing_and_is_named", || {
-        let setup = Setup::durable();
-        std::fs::create_dir(setup.data_dir()).unwrap();
-        mount(&["-t", "tmpfs", "-o", &format!("size={SMALL}"), "tmpfs"], setup.data_dir());
-        let mut node = setup.start();
+        let setup = Setup::bare();
+        let disk = setup.home().join("disk");
+        mount(&disk, DISK_BYTES);
+        std::fs::write(disk.join("ballast"), vec![0; BALLAST_BYTES]).unwrap();
+        let mut node = setup.data_in(disk.join("data")).start();
         node.expect_error("");
         let acknowledged = fill(&mut node);
         assert!(acknowledged > 10, "only {acknowledged} writes fit");
@@ -62,7 +67,7 @@ fn a_full_disk_loses_nothing_and_is_named() {
         let log = node.log().text();
         assert!(log.contains("full") && log.contains("space"), "the log does not say what to do:\n{log}");
 
-        mount(&["-o", &format!("remount,size={AMPLE}")], setup.data_dir());
+        std::fs::remove_file(disk.join("ballast")).unwrap();
         node.restart();
         for n in 0..acknowledged {
             let value = node.get(&format!("/v1/kv/k{n}?raw")).expect(200).body;
@@ -77,8 +82,7 @@ fn a_full_disk_loses_nothing_and_is_named() {
 fn a_disk_that_is_full_from_the_start_is_named() {
     isolated("disk_full::a_disk_that_is_full_from_the_start_is_named", || {
         let setup = Setup::durable();
-        std::fs::create_dir(setup.data_dir()).unwrap();
-        mount(&["-t", "tmpfs", "-o", "size=64k", "tmpfs"], setup.data_dir());
+        mount(setup.data_dir(), 64 << 10);
         let mut node = setup.spawn();
         node.expect_error("");
         assert_eq!(node.exited().code(), Some(1));
