@@ -1,7 +1,7 @@
-//! A test alone in a network and a table of mounts of its own.
+//! A test alone with a network, a table of mounts and a table of processes of its own.
 //!
 //! There the usual ports are free, whatever runs on this machine, and a small disk can be mounted
-//! without anybody seeing it. Whoever is not root becomes root in a user namespace, as far as the
+//! without anybody seeing it; what it starts ends with it, whoever forgets it. Whoever is not root becomes root in a user namespace, as far as the
 //! kernel lets everybody do that.
 
 use std::process::Command;
@@ -26,7 +26,9 @@ pub fn isolated(test: &str, body: impl FnOnce()) {
     if !nix::unistd::geteuid().is_root() {
         command.arg("--map-root-user");
     }
-    command.args(["--net", "--mount", "--"]).arg(std::env::current_exe().expect("the test binary has a path"));
+    command
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+        .arg(std::env::current_exe().expect("the test binary has a path"));
     command.args([test, "--exact", "--nocapture", "--include-ignored"]).env(INSIDE, test).env("LICTOR_BIN", binary());
     let output = command.output().expect("unshare can be started");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -34,7 +36,7 @@ pub fn isolated(test: &str, body: impl FnOnce()) {
     eprintln!("{stderr}");
     assert!(
         output.status.success() && stdout.contains("1 passed"),
-        "`{test}` fails in a private network and mount namespace; if the lines above speak of `unshare`, \
+        "`{test}` fails in namespaces of its own; if the lines above speak of `unshare`, \
          this user may not make namespaces: run as root or allow unprivileged user namespaces"
     );
 }
