@@ -29,7 +29,7 @@ use service::agent::{CheckRegistration, ServiceDefinition};
 
 pub use flags::AgentFlags;
 pub(crate) use later::FLAGS_LATER;
-pub use sections::{Dns, Http, Limits, LogLevel, Raft, Telemetry, WatchHistory};
+pub use sections::{Dns, Http, Limits, LogLevel, WatchHistory};
 
 /// Everything that the agent is told, validated.
 #[derive(Clone, Debug)]
@@ -74,21 +74,12 @@ pub struct Config {
     pub check_output_max_size: usize,
     /// How checks write their output: at once when the status changes, else at most this often.
     pub check_update_interval: Duration,
-    /// Consensus.
-    pub raft: Raft,
     /// How much of the past is kept for watches that resume.
     pub watch_history: WatchHistory,
-    /// Metrics.
-    pub telemetry: Telemetry,
     /// Instances that this machine runs, as its files say.
     pub services: Vec<ServiceDefinition>,
     /// Checks of this node, or of an instance named by id, as its files say.
     pub checks: Vec<CheckRegistration>,
-    /// SIGTERM leaves the cluster in good order before the agent stops. Without a gossip pool
-    /// there is nobody to tell.
-    pub leave_on_terminate: bool,
-    /// SIGINT stops without leaving.
-    pub skip_leave_on_interrupt: bool,
     /// What the operator should know; said once the log is open.
     pub warnings: Vec<String>,
 }

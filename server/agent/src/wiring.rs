@@ -111,7 +111,8 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
         return Ok((consensus::Storage::Memory, Ids { node_id, raft_id, _directory: None }));
     };
     let expected = store::data_dir::Identity { node_id: config.node_id.clone(), ..Default::default() };
-    let mut directory = DataDir::open(path, &expected)?;
+    let mut directory = DataDir::open(path, &expected)
+        .with_context(|| format!("cannot use data directory `{}`; mend what follows, or give another with `-data-dir`", path.display()))?;
     let found = directory.identity().clone();
     let bound = store::data_dir::Identity {
         node_id: Some(found.node_id.unwrap_or_else(new_id)),

@@ -1,6 +1,35 @@
 //! Why a proposal or a read failed, by what the caller can do about it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+/// The first thing that went wrong with the disk, in its own words: what the library reports later
+/// wraps it many times over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RootCause(Arc<OnceLock<Arc<str>>>);
+
+impl RootCause {
+    /// Takes note of a failure; only the first counts.
+    pub(crate) fn note(&self, error: &dyn std::error::Error) {
+        self.0.get_or_init(|| chain(error).into());
+    }
+
+    /// The failure behind `error`: the first that was noted, else `error` itself.
+    pub(crate) fn behind(&self, error: &dyn std::error::Error) -> Error {
+        Error::Fatal(self.0.get().cloned().unwrap_or_else(|| chain(error).into()))
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
 
 /// Nothing was changed unless the variant says otherwise.
 #[derive(Clone, Debug, thiserror::Error)]

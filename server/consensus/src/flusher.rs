@@ -14,6 +14,7 @@ use state::{ChangeBatch, RowKey, Tables};
 use store::state_store::{Persist, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::error::{RootCause, chain};
 use crate::types::{LogId, StoredMembership};
 
 /// Groups of commands that may wait while a flush runs, before applying waits with them. A group
@@ -72,9 +73,9 @@ pub(crate) struct Flusher {
 
 impl Flusher {
     /// Starts the thread. Without a store nothing is written, and every position counts as flushed.
-    pub(crate) fn start(store: Option<StateStore>, loaded: Flushed, history: History) -> std::io::Result<Self> {
+    pub(crate) fn start(store: Option<StateStore>, loaded: Flushed, history: History, cause: RootCause) -> std::io::Result<Self> {
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
-        let worker = Worker { store, latest: loaded, dirty: Vec::new(), unsaved: VecDeque::new(), history };
+        let worker = Worker { store, latest: loaded, dirty: Vec::new(), unsaved: VecDeque::new(), history, cause };
         thread::Builder::new().name("lictor-flush".into()).spawn(move || worker.run(queue))?;
         Ok(Flusher { requests })
     }
@@ -109,6 +110,7 @@ struct Worker {
     dirty: Vec<RowKey>,
     unsaved: VecDeque<Arc<ChangeBatch>>,
     history: History,
+    cause: RootCause,
 }
 
 impl Worker {
@@ -160,9 +162,14 @@ impl Worker {
             (key, row)
         });
         let persist = Persist { rows, history: &unsaved, history_floor: self.history.floor, meta: &meta };
-        store.persist(persist).map_err(|error| Arc::<str>::from(chain(&error)))?;
+        store.persist(persist).map_err(|error| self.failed(&error))?;
         tracing::debug!(rows = count, changes = unsaved.len(), took = ?started.elapsed(), "state written");
         Ok(())
+    }
+
+    fn failed(&self, error: &store::Error) -> Arc<str> {
+        self.cause.note(error);
+        chain(error).into()
     }
 
     fn replace(&mut self, applied: Applied) -> Result<(), Arc<str>> {
@@ -171,20 +178,8 @@ impl Worker {
         self.history.clear(applied.tables.applied().0);
         self.latest = Flushed { position: applied.position, tables: applied.tables };
         let (Some(store), Some(meta)) = (&self.store, self.latest.position.to_bytes()) else { return Ok(()) };
-        store.replace(self.latest.tables.rows().map(Ok), self.history.floor, &meta).map_err(|error| Arc::<str>::from(chain(&error)))
+        store.replace(self.latest.tables.rows().map(Ok), self.history.floor, &meta).map_err(|error| self.failed(&error))
     }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// How far back the history on disk reaches.

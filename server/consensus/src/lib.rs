@@ -38,6 +38,7 @@ pub use start::{Options, Storage};
 pub use status::{Peer, Status};
 pub use types::Member;
 
+use crate::error::RootCause;
 use crate::flusher::Flusher;
 use crate::types::{Proposal, Raft};
 
@@ -107,6 +108,7 @@ struct Inner {
     flusher: Flusher,
     stop: CancellationToken,
     failed: watch::Receiver<bool>,
+    cause: RootCause,
 }
 
 impl Consensus {
@@ -133,7 +135,7 @@ impl Consensus {
                     return Ok(Proposed { index: LogIndex(response.log_id.index), outcome });
                 }
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => sleep(LEADER_POLL).await,
-                Err(error) => return Err(fatal(error)),
+                Err(error) => return Err(self.inner.cause.behind(&error)),
             }
         }
     }
@@ -165,7 +167,7 @@ impl Consensus {
             match error {
                 RaftError::APIError(_) if Instant::now() < deadline => sleep(LEADER_POLL).await,
                 RaftError::APIError(_) => return Err(Error::NoLeader),
-                other => return Err(fatal(other)),
+                other => return Err(self.inner.cause.behind(&other)),
             }
             match self.inner.raft.ensure_linearizable(policy.clone()).await {
                 Ok(_) => return Ok(self.tables()),
@@ -251,7 +253,7 @@ impl Consensus {
 }
 
 fn fatal(error: impl std::error::Error) -> Error {
-    Error::Fatal(flusher::chain(&error).into())
+    Error::Fatal(error::chain(&error).into())
 }
 
 /// The proposer's clock. A clock before 1970 counts as 1970.

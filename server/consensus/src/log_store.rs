@@ -18,6 +18,7 @@ use store::log::{LogEntry, LogHandle, LogReader, LogWrite, Recovered};
 use tokio::sync::oneshot;
 
 use crate::encode;
+use crate::error::RootCause;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Bytes of entries that are kept in memory once they are durable.
@@ -40,6 +41,7 @@ struct Shared {
     reader: Arc<dyn LogReader>,
     /// Every entry up to here is on disk.
     durable: Arc<AtomicU64>,
+    cause: RootCause,
     inner: Mutex<Inner>,
 }
 
@@ -55,7 +57,7 @@ struct Inner {
 
 impl LogStore {
     /// Takes over a log that was opened.
-    pub(crate) fn new(handle: LogHandle, recovered: Recovered) -> io::Result<Self> {
+    pub(crate) fn new(handle: LogHandle, recovered: Recovered, cause: RootCause) -> io::Result<Self> {
         let inner = Inner {
             vote: recovered.vote.as_deref().map(encode::vote_from_bytes).transpose()?,
             committed: recovered.committed.as_deref().map(encode::log_id_from_bytes).transpose()?,
@@ -65,7 +67,7 @@ impl LogStore {
         };
         let durable = recovered.last.map_or(0, |(index, _)| index);
         let reader = handle.reader();
-        Ok(LogStore { shared: Arc::new(Shared { handle, reader, durable: Arc::new(durable.into()), inner: Mutex::new(inner) }) })
+        Ok(LogStore { shared: Arc::new(Shared { handle, reader, durable: Arc::new(durable.into()), cause, inner: Mutex::new(inner) }) })
     }
 
     /// The last entry, purged or not.
@@ -82,7 +84,10 @@ impl LogStore {
         });
         self.shared.handle.submit(write, done);
         match receiver.await {
-            Ok(result) => result.map_err(io::Error::other),
+            Ok(result) => result.map_err(|error| {
+                self.shared.cause.note(&error);
+                io::Error::other(error)
+            }),
             Err(_) => Err(io::Error::other("the log's thread has ended")),
         }
     }
@@ -234,10 +239,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
             inner.trim(durable);
         }
-        let durable = self.shared.durable.clone();
+        let (durable, cause) = (self.shared.durable.clone(), self.shared.cause.clone());
         let done = Box::new(move |result: Result<(), Arc<store::Error>>| {
-            if result.is_ok() {
-                durable.store(last, Ordering::Release);
+            match &result {
+                Ok(()) => durable.store(last, Ordering::Release),
+                Err(error) => cause.note(error),
             }
             callback.io_completed(result.map_err(io::Error::other));
         });

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compaction::{self, Backlog};
 use crate::encode;
-use crate::error::Error;
+use crate::error::{Error, RootCause};
 use crate::flusher::{Flushed, Flusher, History, HistoryBounds, Position};
 use crate::log_store::LogStore;
 use crate::network::Network;
@@ -75,7 +75,8 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
         Storage::Memory => (LogHandle::in_memory(), Recovered::default(), None),
         Storage::Durable { log, recovered, state } => (log, recovered, Some(state)),
     };
-    let log_store = LogStore::new(log, recovered).map_err(fatal)?;
+    let cause = RootCause::default();
+    let log_store = LogStore::new(log, recovered, cause.clone()).map_err(fatal)?;
     let (found, store) = tokio::task::spawn_blocking(move || load(store)).await.map_err(fatal)??;
     let Found { tables, position, history, history_floor } = found;
     let target = log_store.last().map_or(0, |last| last.index).max(tables.applied().0);
@@ -85,7 +86,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     sink.restore(history, LogIndex(history_floor), tables.applied());
     let published = Arc::new(ArcSwap::from_pointee(tables));
     let flushed = Flushed { position: position.clone(), tables: published.load_full() };
-    let flusher = Flusher::start(store, flushed, kept).map_err(fatal)?;
+    let flusher = Flusher::start(store, flushed, kept, cause.clone()).map_err(fatal)?;
     let backlog = Arc::new(Backlog::default());
     let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone());
 
@@ -94,11 +95,11 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     form_quorum(&raft, id, member).await?;
 
     let stop = CancellationToken::new();
-    let (leader, failed) = follow(&raft);
+    let (leader, failed) = follow(&raft, cause.clone());
     tokio::spawn(compaction::run(raft.clone(), backlog, stop.clone()));
     let caught_up = AtomicBool::new(false);
     let in_flight = Semaphore::new(IN_FLIGHT_MAX);
-    Ok(Consensus { inner: Arc::new(Inner { raft, id, published, caught_up, target, leader, in_flight, flusher, stop, failed }) })
+    Ok(Consensus { inner: Arc::new(Inner { raft, id, published, caught_up, target, leader, in_flight, flusher, stop, failed, cause }) })
 }
 
 fn config() -> Config {
@@ -151,7 +152,7 @@ async fn form_quorum(raft: &Raft, id: u64, member: Member) -> Result<(), Error> 
 }
 
 /// Follows who leads and whether storage still works.
-fn follow(raft: &Raft) -> (watch::Receiver<Option<u64>>, watch::Receiver<bool>) {
+fn follow(raft: &Raft, cause: RootCause) -> (watch::Receiver<Option<u64>>, watch::Receiver<bool>) {
     let (leader_sender, leader) = watch::channel(None);
     let (failed_sender, failed) = watch::channel(false);
     let mut server = raft.server_metrics();
@@ -177,7 +178,7 @@ fn follow(raft: &Raft) -> (watch::Receiver<Option<u64>>, watch::Receiver<bool>) 
         if let Err(error) = &all.borrow_watched().running_state
             && !matches!(error, openraft::errors::Fatal::Stopped)
         {
-            tracing::error!(%error, "consensus has failed");
+            tracing::error!("{}", cause.behind(error));
             failed_sender.send_replace(true);
         }
     });

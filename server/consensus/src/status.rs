@@ -71,7 +71,11 @@ pub(crate) fn of(raft: &Raft, id: u64) -> Status {
             ServerState::Learner => "learner",
             ServerState::Shutdown => "shutdown",
         },
-        last_contact: metrics.last_quorum_acked.map(|at| at.elapsed()),
+        // A quorum of one has always heard from itself.
+        last_contact: match voters[..] == [id] {
+            true => Some(Duration::ZERO),
+            false => metrics.last_quorum_acked.map(|at| at.elapsed()),
+        },
         peers: peers.collect(),
     }
 }

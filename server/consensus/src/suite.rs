@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::ChangeSink;
 use crate::compaction::Backlog;
+use crate::error::RootCause;
 use crate::flusher::{Flushed, Flusher, History, HistoryBounds, Position};
 use crate::log_store::LogStore;
 use crate::state_machine::StateMachine;
@@ -43,9 +44,9 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Option<TempDir>> for Build
         let published = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let flushed = Flushed { position: Position::default(), tables: published.load_full() };
         let history = History::new(HistoryBounds { changes_max: 10, bytes_max: 1 << 20 }, 0);
-        let flusher = Flusher::start(None, flushed, history).unwrap();
+        let flusher = Flusher::start(None, flushed, history, RootCause::default()).unwrap();
         let machine = StateMachine::new(Position::default(), published, Arc::new(Nobody), flusher, Arc::new(Backlog::default()));
-        Ok((dir, LogStore::new(log, recovered).unwrap(), machine))
+        Ok((dir, LogStore::new(log, recovered, RootCause::default()).unwrap(), machine))
     }
 }
 

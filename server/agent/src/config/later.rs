@@ -94,6 +94,12 @@ pub(crate) const TOP_LATER: &[Later] = &[
     harmless("xds"),
     harmless("cache"),
     harmless("rpc"),
+    harmless("performance"),
+    harmless("raft_snapshot_threshold"),
+    harmless("raft_snapshot_interval"),
+    harmless("raft_trailing_logs"),
+    harmless("leave_on_terminate"),
+    harmless("skip_leave_on_interrupt"),
     harmless("raft_protocol"),
     harmless("raft_logstore"),
     harmless("raft_boltdb"),
@@ -148,6 +154,9 @@ pub(crate) const PORTS_LATER: &[Later] =
 
 /// Keys of `telemetry`.
 pub(crate) const TELEMETRY_LATER: &[Later] = &[
+    // Figures are always there for Prometheus, and never expire.
+    harmless("prometheus_retention_time"),
+    harmless("disable_hostname"),
     harmless("prefix_filter"),
     harmless("filter_default"),
     harmless("statsd_address"),

@@ -8,7 +8,7 @@ use service::agent::{CheckRegistration, ServiceDefinition};
 use crate::config::definition;
 use crate::config::read::{Findings, Reader};
 use crate::config::sections::{
-    DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, Raft, TELEMETRY_LATER, TOP_LATER, Telemetry, WatchHistory, set,
+    DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, TELEMETRY_LATER, TOP_LATER, WatchHistory, read_telemetry, set,
 };
 use crate::config::text::Field;
 
@@ -77,13 +77,9 @@ pub(crate) struct Raw {
     pub(crate) max_query_time: Duration,
     pub(crate) check_output_max_size: usize,
     pub(crate) check_update_interval: Duration,
-    pub(crate) raft: Raft,
     pub(crate) watch_history: WatchHistory,
-    pub(crate) telemetry: Telemetry,
     pub(crate) services: Vec<ServiceDefinition>,
     pub(crate) checks: Vec<CheckRegistration>,
-    pub(crate) leave_on_terminate: Option<bool>,
-    pub(crate) skip_leave_on_interrupt: Option<bool>,
 }
 
 impl Raw {
@@ -118,13 +114,9 @@ impl Raw {
             max_query_time: Duration::from_secs(600),
             check_output_max_size: 4096,
             check_update_interval: Duration::from_secs(300),
-            raft: Raft { multiplier: if dev { 1 } else { 5 }, ..Raft::default() },
             watch_history: WatchHistory::default(),
-            telemetry: Telemetry::default(),
             services: Vec::new(),
             checks: Vec::new(),
-            leave_on_terminate: None,
-            skip_leave_on_interrupt: None,
         }
     }
 
@@ -181,8 +173,6 @@ impl Raw {
         set(&mut self.log_level, keys.text("log_level"));
         set(&mut self.log_json, keys.flag("log_json"));
         set(&mut self.log_file, keys.text("log_file").map(Some));
-        set(&mut self.leave_on_terminate, keys.flag("leave_on_terminate").map(Some));
-        set(&mut self.skip_leave_on_interrupt, keys.flag("skip_leave_on_interrupt").map(Some));
         for nothing_to_disable in ["disable_update_check", "disable_anonymous_signature", "disable_remote_exec"] {
             keys.flag(nothing_to_disable);
         }
@@ -198,20 +188,11 @@ impl Raw {
             self.http.block_endpoints.extend(keys.texts("block_endpoints"));
         });
         keys.sections("limits", LIMITS_LATER, |keys| self.limits.read(keys));
-        keys.sections("telemetry", TELEMETRY_LATER, |keys| self.telemetry.read(keys, findings));
+        keys.sections("telemetry", TELEMETRY_LATER, |keys| read_telemetry(keys, findings));
         set(&mut self.default_query_time, keys.duration("default_query_time"));
         set(&mut self.max_query_time, keys.duration("max_query_time"));
         set(&mut self.check_output_max_size, keys.number::<u32>("check_output_max_size").map(|size| size as usize));
         set(&mut self.check_update_interval, keys.duration("check_update_interval"));
-        let raft = &mut self.raft;
-        keys.sections("performance", &[], |keys| {
-            set(&mut raft.multiplier, keys.number("raft_multiplier"));
-            set(&mut raft.leave_drain_time, keys.duration("leave_drain_time"));
-            set(&mut raft.rpc_hold_timeout, keys.duration("rpc_hold_timeout"));
-        });
-        set(&mut raft.snapshot_threshold, keys.number("raft_snapshot_threshold"));
-        set(&mut raft.snapshot_interval, keys.duration("raft_snapshot_interval"));
-        set(&mut raft.trailing_logs, keys.number("raft_trailing_logs"));
         let history = &mut self.watch_history;
         keys.sections("watch_history", &[], |keys| {
             set(&mut history.changes_max, keys.number::<u32>("changes_max").map(|n| n as usize));

@@ -48,13 +48,9 @@ pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
         max_query_time: raw.max_query_time,
         check_output_max_size: raw.check_output_max_size,
         check_update_interval: raw.check_update_interval,
-        raft: raw.raft,
         watch_history: raw.watch_history,
-        telemetry: raw.telemetry,
         services: raw.services,
         checks: raw.checks,
-        leave_on_terminate: raw.leave_on_terminate.unwrap_or(!raw.server),
-        skip_leave_on_interrupt: raw.skip_leave_on_interrupt.unwrap_or(raw.server),
         warnings: Vec::new(),
     })
 }
@@ -82,13 +78,10 @@ fn bounds(raw: &Raw, findings: &Findings) {
             findings.error(text);
         }
     };
-    refuse(!(1..=10).contains(&raw.raft.multiplier), "`performance.raft_multiplier` is a number from 1 to 10");
     refuse(raw.limits.kv_max_value_size == 0, "`limits.kv_max_value_size` is a number of bytes, at least 1");
     refuse(raw.limits.txn_max_req_len == 0, "`limits.txn_max_req_len` is a number of bytes, at least 1");
     refuse(raw.default_query_time.is_zero(), "`default_query_time` must be longer than 0");
     refuse(raw.max_query_time < raw.default_query_time, "`max_query_time` must not be shorter than `default_query_time`");
-    refuse(raw.raft.snapshot_threshold == 0, "`raft_snapshot_threshold` is a number of log entries, at least 1");
-    refuse(raw.raft.snapshot_interval.is_zero(), "`raft_snapshot_interval` must be longer than 0");
     refuse(raw.watch_history.changes_max == 0, "`watch_history.changes_max` is a number of changes, at least 1");
     refuse(raw.watch_history.bytes_max == 0, "`watch_history.bytes_max` is a number of bytes, at least 1");
     refuse(raw.check_output_max_size == 0, "`check_output_max_size` is a number of bytes, at least 1");

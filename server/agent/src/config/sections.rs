@@ -192,36 +192,6 @@ impl Limits {
     }
 }
 
-/// Consensus: `performance` and the `raft_…` keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Raft {
-    /// Stretches the timeouts of elections and heartbeats, from 1 to 10.
-    pub multiplier: u32,
-    /// How long a stopping server goes on answering.
-    pub leave_drain_time: Duration,
-    /// How long a request waits for a leader.
-    pub rpc_hold_timeout: Duration,
-    /// Log entries after which a snapshot is made.
-    pub snapshot_threshold: u64,
-    /// How often that is looked at.
-    pub snapshot_interval: Duration,
-    /// Log entries kept behind a snapshot, for followers that lag.
-    pub trailing_logs: u64,
-}
-
-impl Default for Raft {
-    fn default() -> Self {
-        Raft {
-            multiplier: 5,
-            leave_drain_time: Duration::from_secs(5),
-            rpc_hold_timeout: Duration::from_secs(7),
-            snapshot_threshold: 16_384,
-            snapshot_interval: Duration::from_secs(30),
-            trailing_logs: 10_240,
-        }
-    }
-}
-
 /// How much of the past is kept for watches that resume: `watch_history`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchHistory {
@@ -237,29 +207,11 @@ impl Default for WatchHistory {
     }
 }
 
-/// Metrics: `telemetry`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Telemetry {
-    /// Accepted for Consul's sake. The list of figures is fixed, so that none expires.
-    pub prometheus_retention_time: Duration,
-    /// Leave the host's name out of gauges. They never carry it here.
-    pub disable_hostname: bool,
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Telemetry { prometheus_retention_time: Duration::ZERO, disable_hostname: true }
-    }
-}
-
-impl Telemetry {
-    pub(crate) fn read(&mut self, keys: &mut Reader<'_>, findings: &Findings) {
-        set(&mut self.prometheus_retention_time, keys.duration("prometheus_retention_time"));
-        set(&mut self.disable_hostname, keys.flag("disable_hostname"));
-        match keys.text("metrics_prefix").as_deref() {
-            None | Some("consul") => {}
-            Some(other) => findings.warn(format!("`telemetry.metrics_prefix` is always `consul` in this version, not `{other}`")),
-        }
+/// Reads `telemetry`, of which this version has nothing to choose.
+pub(crate) fn read_telemetry(keys: &mut Reader<'_>, findings: &Findings) {
+    match keys.text("metrics_prefix").as_deref() {
+        None | Some("consul") => {}
+        Some(other) => findings.warn(format!("`telemetry.metrics_prefix` is always `consul` in this version, not `{other}`")),
     }
 }
 

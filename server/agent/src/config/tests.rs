@@ -75,12 +75,11 @@ fn every_foundation_key_is_read() {
                      recursor_strategy = "random" soa { min_ttl = 30 } }
         default_query_time = "10s"  max_query_time = "20s"
         limits { kv_max_value_size = 1048576  txn_max_req_len = 2048  http_max_conns_per_client = 7 }
-        performance { raft_multiplier = 2 }  raft_snapshot_threshold = 100  raft_snapshot_interval = "1s"  raft_trailing_logs = 50
         watch_history { changes_max = 10  bytes_max = 1000 }
         http_config { response_headers { "X-Frame-Options" = "DENY" } }
-        telemetry { prometheus_retention_time = "60s" disable_hostname = true }
+        telemetry { metrics_prefix = "consul" }
         service { name = "web" port = 80 }  checks = [{ name = "disk", ttl = "1m" }]
-        leave_on_terminate = true  skip_leave_on_interrupt = false  disable_update_check = true
+        disable_update_check = true
     "#)
     .unwrap();
     assert_eq!((config.datacenter.as_str(), config.node_id.as_deref()), ("dc-9", Some("8f5a7c0e-2d3b-4c1a-9e6f-0123456789ab")));
@@ -93,11 +92,9 @@ fn every_foundation_key_is_read() {
         (config.limits.kv_max_value_size, config.limits.txn_max_req_len, config.limits.http_max_conns_per_client),
         (1_048_576, 2048, 7)
     );
-    assert_eq!((config.raft.multiplier, config.raft.snapshot_threshold, config.raft.trailing_logs), (2, 100, 50));
     assert_eq!((config.watch_history.changes_max, config.watch_history.bytes_max), (10, 1000));
     assert_eq!(config.http.response_headers["X-Frame-Options"], "DENY");
     assert_eq!((config.services.len(), config.checks.len()), (1, 1));
-    assert!(config.leave_on_terminate && !config.skip_leave_on_interrupt);
 }
 
 #[test]
@@ -123,7 +120,6 @@ fn mistakes_say_what_and_what_to_do() {
         ("log_level = \"loud\"", "unknown log level `loud`"),
         ("domain = \"a..b\"", "`domain` is a DNS name"),
         ("max_query_time = \"1s\"", "`max_query_time` must not be shorter"),
-        ("performance { raft_multiplier = 11 }", "from 1 to 10"),
         ("node_meta { \"consul-x\" = \"1\" }", "kept for the system"),
         ("a = ", "-hcl fragment 1:1: a value is expected"),
     ];

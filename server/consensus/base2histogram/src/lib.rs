@@ -125,7 +125,6 @@ impl AsciiChart {
     }
 
     /// The same with one line more.
-    #[expect(clippy::should_implement_trait, reason = "openraft calls it by this name")]
     pub fn add(mut self, name: &str, histogram: Histogram) -> Self {
         self.lines.push((name.to_owned(), histogram.percentile_stats()));
         self
