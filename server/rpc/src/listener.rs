@@ -12,13 +12,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::gather::Gather;
+
 /// Pause after an error of the listening socket, such as too many open files: trying again at once
 /// would only burn time.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection that counts while it lives.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Gather<TcpStream>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -47,7 +49,7 @@ pub(crate) fn incoming(listener: TcpListener, max: usize) -> impl Stream<Item = 
                 tracing::debug!(%error, %peer, "a connection went away while it was accepted");
                 continue;
             }
-            return Some((Ok(Connection { stream, _permit: permit }), (listener, permits, full)));
+            return Some((Ok(Connection { stream: Gather::new(stream), _permit: permit }), (listener, permits, full)));
         }
     })
 }
@@ -56,7 +58,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.get_ref().connect_info()
     }
 }
 
