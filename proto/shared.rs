@@ -106,8 +106,10 @@ impl<M: Message + 'static> Reply for M {
         self.encode(buffer).expect("the buffer grows as needed");
     }
 
+    /// Most messages are small, and a call lives shortly: to set aside the usual 8 KiB on each side of
+    /// it costs more than to grow for those that are larger.
     fn buffers() -> BufferSettings {
-        BufferSettings::default()
+        BufferSettings::new(1024, 32 * 1024)
     }
 }
 
