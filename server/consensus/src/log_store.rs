@@ -8,11 +8,11 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use store::log::{LogEntry, LogHandle, LogReader, LogWrite, Recovered};
 use tokio::sync::oneshot;
@@ -42,6 +42,9 @@ struct Shared {
     /// Every entry up to here is on disk.
     durable: Arc<AtomicU64>,
     cause: RootCause,
+    /// The newest membership in the log has this server as its only voter; false when in doubt.
+    alone: AtomicBool,
+    id: u64,
     inner: Mutex<Inner>,
 }
 
@@ -57,7 +60,7 @@ struct Inner {
 
 impl LogStore {
     /// Takes over a log that was opened.
-    pub(crate) fn new(handle: LogHandle, recovered: Recovered, cause: RootCause) -> io::Result<Self> {
+    pub(crate) fn new(id: u64, handle: LogHandle, recovered: Recovered, cause: RootCause) -> io::Result<Self> {
         let inner = Inner {
             vote: recovered.vote.as_deref().map(encode::vote_from_bytes).transpose()?,
             committed: recovered.committed.as_deref().map(encode::log_id_from_bytes).transpose()?,
@@ -67,7 +70,31 @@ impl LogStore {
         };
         let durable = recovered.last.map_or(0, |(index, _)| index);
         let reader = handle.reader();
-        Ok(LogStore { shared: Arc::new(Shared { handle, reader, durable: Arc::new(durable.into()), cause, inner: Mutex::new(inner) }) })
+        Ok(LogStore {
+            shared: Arc::new(Shared {
+                handle,
+                reader,
+                durable: Arc::new(durable.into()),
+                cause,
+                alone: AtomicBool::new(false),
+                id,
+                inner: Mutex::new(inner),
+            }),
+        })
+    }
+
+    /// Whether this server is its quorum's only voter. It turns false when a membership with other
+    /// voters enters this log, which is before any other server can know of it.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.shared.alone.load(Ordering::Acquire)
+    }
+
+    /// Takes note of the voters of the newest membership; nobody means that there is none yet.
+    pub(crate) fn note_voters(&self, voters: impl Iterator<Item = u64>) {
+        let mut voters = voters.peekable();
+        if voters.peek().is_some() {
+            self.shared.alone.store(voters.all(|voter| voter == self.shared.id), Ordering::Release);
+        }
     }
 
     /// The last entry, purged or not.
@@ -153,7 +180,7 @@ impl Inner {
 
 fn weight(entry: &Entry) -> usize {
     match &entry.payload {
-        openraft::EntryPayload::Normal(proposal) => 256 + 2 * proposal.bytes.len(),
+        EntryPayload::Normal(proposal) => 256 + 2 * proposal.bytes.len(),
         _ => 512,
     }
 }
@@ -234,6 +261,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 let payload = encode::payload_to_bytes(&entry.payload);
                 last = entry.log_id.index;
                 records.push(LogEntry { index: last, term: entry.log_id.leader_id.term, payload });
+                if let EntryPayload::Membership(membership) = &entry.payload {
+                    self.note_voters(membership.voter_ids());
+                }
                 let bytes = weight(&entry);
                 inner.push(entry, bytes);
             }
@@ -253,6 +283,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
         let after = last_log_id.map(|id| id.index);
+        self.shared.alone.store(false, Ordering::Release);
         {
             let mut inner = self.shared.inner.lock();
             while inner.recent.back().is_some_and(|entry| after.is_none_or(|after| entry.log_id.index > after)) {

@@ -76,7 +76,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
         Storage::Durable { log, recovered, state } => (log, recovered, Some(state)),
     };
     let cause = RootCause::default();
-    let log_store = LogStore::new(log, recovered, cause.clone()).map_err(fatal)?;
+    let log_store = LogStore::new(id, log, recovered, cause.clone()).map_err(fatal)?;
     let (found, store) = tokio::task::spawn_blocking(move || load(store)).await.map_err(fatal)??;
     let Found { tables, position, history, history_floor } = found;
     let target = log_store.last().map_or(0, |last| last.index).max(tables.applied().0);
@@ -91,15 +91,18 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone());
 
     let config = Arc::new(config().validate().map_err(fatal)?);
-    let raft = Raft::new(id, config, Network, log_store, machine).await.map_err(fatal)?;
+    let raft = Raft::new(id, config, Network, log_store.clone(), machine).await.map_err(fatal)?;
     form_quorum(&raft, id, member).await?;
+    log_store.note_voters(raft.voter_ids());
 
     let stop = CancellationToken::new();
     let (leader, failed) = follow(&raft, cause.clone());
     tokio::spawn(compaction::run(raft.clone(), backlog, stop.clone()));
     let caught_up = AtomicBool::new(false);
     let in_flight = Semaphore::new(IN_FLIGHT_MAX);
-    Ok(Consensus { inner: Arc::new(Inner { raft, id, published, caught_up, target, leader, in_flight, flusher, stop, failed, cause }) })
+    Ok(Consensus {
+        inner: Arc::new(Inner { raft, id, log_store, published, caught_up, target, leader, in_flight, flusher, stop, failed, cause }),
+    })
 }
 
 fn config() -> Config {

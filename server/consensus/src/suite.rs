@@ -46,7 +46,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Option<TempDir>> for Build
         let history = History::new(HistoryBounds { changes_max: 10, bytes_max: 1 << 20 }, 0);
         let flusher = Flusher::start(None, flushed, history, RootCause::default()).unwrap();
         let machine = StateMachine::new(Position::default(), published, Arc::new(Nobody), flusher, Arc::new(Backlog::default()));
-        Ok((dir, LogStore::new(log, recovered, RootCause::default()).unwrap(), machine))
+        Ok((dir, LogStore::new(0, log, recovered, RootCause::default()).unwrap(), machine))
     }
 }
 

@@ -82,6 +82,7 @@ async fn a_write_is_read_back_at_every_consistency() {
         assert!(tables.applied() >= proposed.index);
         assert_eq!(tables.kv_get(b"a").value.unwrap().value(), b"1");
     }
+    assert!(consensus.has_nobody_to_ask(), "a quorum of one reads without asking");
     let status = consensus.status();
     assert_eq!((status.leader, status.state), (Some(1), "leader"));
     consensus.shutdown().await;
@@ -126,6 +127,7 @@ async fn what_was_acknowledged_survives_restarts_with_its_history() {
         drop(consensus);
     }
     let (consensus, _) = start(dir.path()).await;
+    assert!(consensus.has_nobody_to_ask(), "after a restart as well");
     for n in 30..50u32 {
         assert_eq!(value(&consensus, &format!("k{}", n % 20)).await, Some(format!("3.{n}")));
     }
