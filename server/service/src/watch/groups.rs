@@ -97,6 +97,11 @@ impl Groups {
         self.groups.iter().map(|(_, group)| group.members.len()).sum()
     }
 
+    /// Whether nobody waits for anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Hands a batch to everyone it concerns.
     pub(crate) fn dispatch(&mut self, batch: &ChangeBatch) {
         let mut concerned: Vec<usize> = Vec::new();

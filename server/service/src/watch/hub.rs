@@ -162,6 +162,12 @@ impl ChangeSink for Hub {
 
     fn advance(&self, applied: LogIndex) {
         self.applied.send_replace(applied);
+        if let Some(mut groups) = self.groups.try_lock()
+            && groups.is_empty()
+        {
+            // Whoever joins later begins from here; no task has to be woken for nobody.
+            return self.move_to(&mut groups, applied);
+        }
         self.pushed.notify_one();
     }
 
