@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use state::{ChangeBatch, RowKey, Tables};
 use store::state_store::{Persist, StateStore};
 use tokio::sync::{mpsc, oneshot};
@@ -17,9 +18,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::{RootCause, chain};
 use crate::types::{LogId, StoredMembership};
 
-/// Groups of commands that may wait while a flush runs, before applying waits with them. A group
-/// is what was committed together, so that this is many thousand commands under load.
-const QUEUE_MAX: usize = 4096;
+/// Requests that may wait while a flush runs: those of the few tasks that ask for one.
+const QUEUE_MAX: usize = 64;
+
+/// Rows noted before the thread is woken to sort them in. To wake it for every group of commands
+/// would cost a lone writer as much as the write itself.
+const NOTED_ENOUGH: usize = 1024;
+
+/// Rows that may be noted while a flush runs, before applying waits for its end.
+const NOTED_MAX: usize = 256 * 1024;
 
 /// How much history is kept for watches that resume.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +65,27 @@ pub(crate) struct Flushed {
     pub(crate) tables: Arc<Tables>,
 }
 
+/// What was applied since the thread last took notice.
+#[derive(Default)]
+struct Noted {
+    rows: Vec<RowKey>,
+    batches: Vec<Arc<ChangeBatch>>,
+    latest: Option<Flushed>,
+    /// The thread has been woken for it.
+    told: bool,
+}
+
+impl Noted {
+    fn add(&mut self, applied: Applied) {
+        self.rows.extend(applied.rows);
+        self.batches.extend(applied.batches);
+        self.latest = Some(Flushed { position: applied.position, tables: applied.tables });
+    }
+}
+
 enum Request {
-    Applied(Applied),
+    /// Takes notice of what is noted.
+    Collect(Option<oneshot::Sender<()>>),
     Flush(oneshot::Sender<Result<Flushed, Arc<str>>>),
     /// The state was replaced as a whole.
     Replace(Applied, oneshot::Sender<Result<Flushed, Arc<str>>>),
@@ -69,20 +95,36 @@ enum Request {
 #[derive(Clone)]
 pub(crate) struct Flusher {
     requests: mpsc::Sender<Request>,
+    noted: Arc<Mutex<Noted>>,
 }
 
 impl Flusher {
     /// Starts the thread. Without a store nothing is written, and every position counts as flushed.
     pub(crate) fn start(store: Option<StateStore>, loaded: Flushed, history: History, cause: RootCause) -> std::io::Result<Self> {
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
-        let worker = Worker { store, latest: loaded, dirty: Vec::new(), unsaved: VecDeque::new(), history, cause };
+        let noted = Arc::new(Mutex::new(Noted::default()));
+        let worker = Worker { noted: noted.clone(), store, latest: loaded, dirty: Vec::new(), unsaved: VecDeque::new(), history, cause };
         thread::Builder::new().name("lictor-flush".into()).spawn(move || worker.run(queue))?;
-        Ok(Flusher { requests })
+        Ok(Flusher { requests, noted })
     }
 
-    /// Takes note of what a group of commands did.
+    /// Takes note of what a group of commands did. Waits only when a flush takes very long.
     pub(crate) async fn note(&self, applied: Applied) -> std::io::Result<()> {
-        self.requests.send(Request::Applied(applied)).await.map_err(|_| ended())
+        let (rows, told) = {
+            let mut noted = self.noted.lock();
+            noted.add(applied);
+            let rows = noted.rows.len();
+            (rows, rows < NOTED_ENOUGH || std::mem::replace(&mut noted.told, true))
+        };
+        if rows >= NOTED_MAX {
+            let (sender, collected) = oneshot::channel();
+            self.requests.send(Request::Collect(Some(sender))).await.map_err(|_| ended())?;
+            return collected.await.map_err(|_| ended());
+        }
+        if !told {
+            return self.requests.send(Request::Collect(None)).await.map_err(|_| ended());
+        }
+        if self.requests.is_closed() { Err(ended()) } else { Ok(()) }
     }
 
     /// Writes everything noted so far and says what is on disk then.
@@ -105,6 +147,7 @@ fn ended() -> std::io::Error {
 }
 
 struct Worker {
+    noted: Arc<Mutex<Noted>>,
     store: Option<StateStore>,
     latest: Flushed,
     dirty: Vec<RowKey>,
@@ -116,9 +159,11 @@ struct Worker {
 impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(request) = queue.blocking_recv() {
+            self.collect();
             let (result, reply) = match request {
-                Request::Applied(applied) => {
-                    self.note(applied);
+                Request::Collect(reply) => {
+                    // Who waited for it may have been cancelled.
+                    let _ = reply.map(|reply| reply.send(()));
                     continue;
                 }
                 Request::Flush(reply) => (self.flush(), reply),
@@ -135,13 +180,15 @@ impl Worker {
         }
     }
 
-    fn note(&mut self, applied: Applied) {
-        self.latest = Flushed { position: applied.position, tables: applied.tables };
+    fn collect(&mut self) {
+        let noted = std::mem::take(&mut *self.noted.lock());
+        let Some(latest) = noted.latest else { return };
+        self.latest = latest;
         if self.store.is_none() {
             return;
         }
-        self.dirty.extend(applied.rows);
-        for batch in applied.batches {
+        self.dirty.extend(noted.rows);
+        for batch in noted.batches {
             self.history.note(&batch);
             self.unsaved.push_back(batch);
         }
