@@ -93,7 +93,8 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let config = Arc::new(config().validate().map_err(fatal)?);
     let raft = Raft::new(id, config, Network, log_store.clone(), machine).await.map_err(fatal)?;
     form_quorum(&raft, id, member).await?;
-    log_store.note_voters(raft.voter_ids());
+    let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<Vec<_>>()).await.map_err(fatal)?;
+    log_store.note_voters(voters.into_iter());
 
     let stop = CancellationToken::new();
     let (leader, failed) = follow(&raft, cause.clone());
