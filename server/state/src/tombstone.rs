@@ -6,9 +6,9 @@ use crate::id::{LogIndex, Millis};
 /// How long a deletion is remembered, in milliseconds.
 pub const TOMBSTONE_TTL_MS: u64 = 15 * 60 * 1000;
 
-/// How many expired tombstones one command may reap: a bound on the work of a single apply that
-/// still reaps faster than one tombstone per command can be made.
-pub const REAP_PER_COMMAND: usize = 4;
+/// How many expired tombstones one command may reap: a bound on the work of a single apply, and
+/// twice what one command can make, which is one for each of a transaction's 128 operations.
+pub const REAP_PER_COMMAND: usize = 256;
 
 /// A deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tombstone::TOMBSTONE_TTL_MS;
-use crate::{Refusal, SessionId};
+use crate::{KvVerb, Refusal, SessionId, TxnOp};
 
 #[test]
 fn a_write_keeps_the_create_index_and_moves_the_modify_index() {
@@ -128,6 +128,26 @@ fn tombstones_do_not_pile_up() {
     }
     assert!(machine.tables.deleted_keys.len() <= 101, "{}", machine.tables.deleted_keys.len());
     assert_eq!(machine.tables.deleted_keys.len(), machine.tables.expiry.len());
+}
+
+#[test]
+fn tombstones_of_transactions_do_not_pile_up_either() {
+    let mut machine = Machine::default();
+    let step = |verb, n: usize| TxnOp::Kv {
+        verb,
+        key: format!("k{n}").into_bytes().into(),
+        value: Box::default(),
+        flags: 0,
+        index: LogIndex::ZERO,
+        session: None,
+    };
+    for round in 0..40 {
+        let keys = round * 64..(round + 1) * 64;
+        let ops = keys.flat_map(|n| [step(KvVerb::Set, n), step(KvVerb::Delete, n)]).collect();
+        machine.done(Operation::Txn(ops));
+        machine.now += TOMBSTONE_TTL_MS / 4;
+    }
+    assert!(machine.tables.deleted_keys.len() <= 64 * 5, "{}", machine.tables.deleted_keys.len());
 }
 
 #[test]
