@@ -4,10 +4,7 @@
 //! that waits for the answer, so that a probe is one future: dropping it closes everything.
 
 use std::future::poll_fn;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::time::Duration;
 
 use ::http::{Request, Response};
 use bytes::Bytes;
@@ -16,15 +13,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use state::Status;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use url::Host;
 
+use crate::connect::{Peer, Stream, Tls, chain};
 use crate::plan::{Ask, Plan};
 use crate::schedule::Finding;
 use crate::tail::Tail;
-use crate::tls;
 
 /// Most redirects followed.
 const REDIRECTS_MAX: usize = 10;
@@ -35,10 +30,6 @@ const BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// Most bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// Anything that bytes go through.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An answer, as far as a check looks at it.
 struct Answer {
@@ -149,65 +140,15 @@ async fn alongside<C: Future, W: Future>(connection: C, work: W) -> W::Output {
 
 async fn connect(ask: &Ask, deadline: Instant) -> Result<Pin<Box<dyn Stream>>, String> {
     let port = ask.url.port_or_known_default().unwrap_or(80);
-    let (name, addresses) = match ask.url.host() {
-        Some(Host::Ipv4(address)) => (address.to_string(), vec![SocketAddr::new(address.into(), port)]),
-        Some(Host::Ipv6(address)) => (address.to_string(), vec![SocketAddr::new(address.into(), port)]),
-        Some(Host::Domain(name)) => (name.to_owned(), resolve(name, port).await?),
+    let host = match ask.url.host() {
+        Some(Host::Ipv6(address)) => address.to_string(),
+        Some(host) => host.to_string(),
         None => return Err("the URL has no host".to_owned()),
     };
-    let stream = dial(&addresses, deadline).await?;
-    if ask.url.scheme() == "http" {
-        return Ok(Box::pin(stream));
-    }
-    let name = ask.server_name.clone().unwrap_or(name);
-    let stream = tls::handshake(stream, name, ask.any_certificate).await.map_err(|cause| format!("TLS handshake failed: {cause}"))?;
-    Ok(Box::pin(stream))
-}
-
-/// The addresses of a name. `localhost` needs no resolver (RFC 6761, §6.3).
-async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    if name.eq_ignore_ascii_case("localhost") {
-        return Ok([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
-            .map(|address| SocketAddr::new(address, port))
-            .to_vec());
-    }
-    let found = tokio::net::lookup_host((name, port)).await.map_err(|cause| format!("can't resolve `{name}`: {cause}"))?;
-    Ok(found.collect())
-}
-
-/// Connects to the first address that answers. Each is given its share of the time that is left, so
-/// that one that is dead does not hide the next.
-async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, String> {
-    let mut faults = Vec::new();
-    for (index, address) in addresses.iter().enumerate() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        match timeout(share.max(Duration::from_millis(1)), TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Requests are small: nothing is gained by waiting for more to send.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(cause)) => faults.push(format!("can't connect to {address}: {}", plain(&cause))),
-            Err(_) => faults.push(format!("can't connect to {address}: no answer within {share:?}")),
-        }
-    }
-    Err(if faults.is_empty() { "the name has no address".to_owned() } else { faults.join("; ") })
-}
-
-/// The error in words, without the number of the operating system.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
+    let tls = (ask.url.scheme() != "http").then(|| Tls {
+        name: ask.server_name.clone().unwrap_or_else(|| host.clone()),
+        any_certificate: ask.any_certificate,
+        protocol: None,
+    });
+    Peer { host, port, tls }.connect(deadline).await
 }

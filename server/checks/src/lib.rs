@@ -1,22 +1,31 @@
 //! Health probes: which check is due, what it asks, and what its answers come to.
 //!
 //! ```text
-//!   Request ──▶ schedule (deadlines, thresholds) ──▶ lanes (places) ──▶ http ──▶ schedule ──▶ Report
+//!   Request ──▶ schedule (deadlines, thresholds) ──▶ lanes (places) ──▶ target ──▶ schedule ──▶ Report
 //! ```
 //!
+//! A target is of one kind: `http`, `tcp`, `udp`, `grpc`, `h2ping`, `script` or `docker`, a module each.
 //! [`Prober`] owns the clock and the sockets; schedule, lanes and thresholds are plain data that are told
 //! the time.
 
+mod connect;
+mod docker;
+mod grpc;
+mod h2ping;
 mod http;
 mod lanes;
 mod plan;
 mod prober;
 mod schedule;
+mod script;
 mod tail;
+mod target;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod thresholds;
 mod tls;
+mod udp;
 
 pub use prober::{Options, Prober};
 pub use tail::Tail;

@@ -65,7 +65,7 @@ impl Plan {
 }
 
 fn ask(definition: &CheckDefinition) -> Result<Ask, String> {
-    let text = definition.http.as_deref().ok_or("checks of this kind can't be run by this version")?;
+    let text = definition.http.as_deref().ok_or("the check has no URL")?;
     let url = Url::parse(text).map_err(|cause| format!("`{text}` is not a URL: {cause}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("`{text}` is neither an `http` nor an `https` URL"));

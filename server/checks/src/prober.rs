@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::http;
 use crate::lanes::{Lane, Lanes};
 use crate::schedule::{Due, Errand, Finding, Schedule};
 
@@ -121,7 +120,7 @@ impl Prober {
             }
             self.under_way.spawn(async move {
                 let began = Instant::now();
-                let finding = http::probe(&errand.plan).await;
+                let finding = errand.target.probe().await;
                 Done { check_id: errand.check_id, run: errand.run, lane, finding, took: began.elapsed() }
             });
         }

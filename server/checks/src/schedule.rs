@@ -13,7 +13,7 @@ use state::{Status, Str};
 use tokio::time::Instant;
 
 use crate::lanes::Lane;
-use crate::plan::Plan;
+use crate::target::Target;
 use crate::thresholds::Thresholds;
 
 /// Longest time before the first probe of a check, whatever its interval.
@@ -39,7 +39,7 @@ pub(crate) enum Due {
 pub(crate) struct Errand {
     pub(crate) check_id: Str,
     pub(crate) run: Run,
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) target: Arc<Target>,
     pub(crate) lane: Lane,
 }
 
@@ -71,7 +71,7 @@ enum Kind {
 
 struct Polled {
     interval: Duration,
-    plan: Arc<Plan>,
+    target: Arc<Target>,
     thresholds: Thresholds,
     lane: Lane,
     asking: bool,
@@ -94,8 +94,8 @@ impl Schedule {
             None => {
                 let interval = Duration::from_millis(definition.interval_ms.unwrap_or_default()).max(INTERVAL_MIN);
                 let thresholds = Thresholds::new(definition);
-                let plan = Arc::new(Plan::new(definition, probe.output_bytes_max));
-                let polled = Polled { interval, plan, thresholds, lane: Lane::Quick, asking: false, due_again: false };
+                let target = Arc::new(Target::new(definition, probe.output_bytes_max));
+                let polled = Polled { interval, target, thresholds, lane: Lane::Quick, asking: false, due_again: false };
                 (Kind::Polled(polled), now + interval.min(FIRST_PROBE_WITHIN).mul_f64(chance))
             }
         };
@@ -145,7 +145,7 @@ impl Schedule {
                 Kind::Polled(polled) => {
                     polled.asking = true;
                     self.deadlines.set(check_id.clone(), now + polled.interval);
-                    return Some(Due::Probe(Errand { check_id, run: entry.run, plan: polled.plan.clone(), lane: polled.lane }));
+                    return Some(Due::Probe(Errand { check_id, run: entry.run, target: polled.target.clone(), lane: polled.lane }));
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! The prober against real listeners on loopback.
 
+mod kinds;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

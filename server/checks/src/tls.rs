@@ -12,14 +12,15 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature,
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Speaks TLS over `stream` to the server called `name`.
-pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
-    name: String,
-    any_certificate: bool,
-) -> io::Result<TlsStream<S>> {
-    let config = config(any_certificate).await?;
-    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+use crate::connect::Tls;
+
+/// Speaks TLS over `stream` as `tls` says.
+pub(crate) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(stream: S, tls: &Tls) -> io::Result<TlsStream<S>> {
+    let mut config = config(tls.any_certificate).await?;
+    if let Some(protocol) = tls.protocol {
+        Arc::make_mut(&mut config).alpn_protocols = vec![protocol.to_vec()];
+    }
+    let name = ServerName::try_from(tls.name.clone()).map_err(io::Error::other)?;
     TlsConnector::from(config).connect(name, stream).await
 }
 

@@ -18,7 +18,7 @@ pub struct Probe {
     pub check_id: Str,
     /// The number of this run.
     pub run: Run,
-    /// How it is run. Of a kind that the prober knows: `http` or `ttl`.
+    /// How it is run. Of any kind but `alias`, which follows other checks instead of asking anybody.
     pub definition: CheckDefinition,
     /// Largest output to report, in bytes.
     pub output_bytes_max: usize,
