@@ -10,6 +10,7 @@ mod connect;
 mod info;
 mod json;
 mod kv;
+mod maint;
 mod output;
 mod services;
 mod transfer;
@@ -57,6 +58,8 @@ enum Command {
     Services(Box<services::ServicesCommand>),
     /// Tell what changes, or run a program each time
     Watch(Box<watch::Watch>),
+    /// Take this node or a service on it out of work, or back
+    Maint(maint::Maint),
     /// List the agents that this one knows
     Members(Box<info::Members>),
     /// Tell who the agent is and how it runs
@@ -129,6 +132,7 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Catalog(command) => catalog::run(*command).await,
             Command::Services(command) => services::run(*command).await,
             Command::Watch(watch) => watch.run().await,
+            Command::Maint(maint) => maint.run().await,
             Command::Members(members) => members.run().await,
             Command::Info(info) => info.run().await,
             Command::Validate(validate) => validate.run(),

@@ -25,7 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use service::agent::{CheckRegistration, ServiceDefinition};
+use service::agent::{CheckRegistration, Scripts, ServiceDefinition};
 
 pub use flags::AgentFlags;
 pub(crate) use later::FLAGS_LATER;
@@ -74,6 +74,8 @@ pub struct Config {
     pub check_output_max_size: usize,
     /// How checks write their output: at once when the status changes, else at most this often.
     pub check_update_interval: Duration,
+    /// Whether checks may run programs, and who may ask for it.
+    pub scripts: Scripts,
     /// How much of the past is kept for watches that resume.
     pub watch_history: WatchHistory,
     /// Instances that this machine runs, as its files say.

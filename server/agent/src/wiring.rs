@@ -172,6 +172,7 @@ fn agent_options(config: &Config, identity: &Identity) -> AgentOptions {
         data_dir: config.data_dir.clone(),
         output_interval: config.check_update_interval,
         output_bytes_max: config.check_output_max_size,
+        scripts: config.scripts,
         ..AgentOptions::new(identity.clone(), node(config, identity))
     }
 }

@@ -83,6 +83,30 @@ async fn update_ttl(gateway: &Gateway, ask: &Ask, status: Status, output: &str) 
     Ok(Reply::empty())
 }
 
+/// `PUT /v1/agent/maintenance`
+pub(crate) async fn node_maintenance(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
+    maintenance(gateway, ask, "").await
+}
+
+/// `PUT /v1/agent/service/maintenance/:id`
+pub(crate) async fn service_maintenance(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
+    let id = ask.named("service ID")?;
+    maintenance(gateway, ask, &id).await
+}
+
+async fn maintenance(gateway: &Gateway, ask: &Ask, service_id: &str) -> Outcome<Reply> {
+    let enabled = match ask.params.get("enable") {
+        None | Some("") => return Err(Fault::bad("Missing value for enable")),
+        Some("true" | "1" | "t" | "T" | "TRUE" | "True") => true,
+        Some("false" | "0" | "f" | "F" | "FALSE" | "False") => false,
+        Some(other) => return Err(Fault::bad(format!("Invalid value for enable: \"{other}\""))),
+    };
+    let reason = ask.params.first("reason").unwrap_or_default();
+    let result = gateway.service.agent().set_maintenance(&ask.caller, service_id, enabled, reason).await;
+    result.map_err(|error| about_service(error, service_id))?;
+    Ok(Reply::empty())
+}
+
 fn about_service(error: Error, id: &str) -> Fault {
     match error.reason {
         Reason::UnknownService => {

@@ -156,6 +156,8 @@ async fn write(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> 
         Endpoint::AgentDeregisterService => agent::deregister_service(gateway, ask).await,
         Endpoint::AgentRegisterCheck => agent::register_check(gateway, ask, body).await,
         Endpoint::AgentDeregisterCheck => agent::deregister_check(gateway, ask).await,
+        Endpoint::AgentMaintenance => agent::node_maintenance(gateway, ask).await,
+        Endpoint::AgentServiceMaintenance => agent::service_maintenance(gateway, ask).await,
         Endpoint::AgentPass => agent::report(gateway, ask, state::Status::Passing).await,
         Endpoint::AgentWarn => agent::report(gateway, ask, state::Status::Warning).await,
         Endpoint::AgentFail => agent::report(gateway, ask, state::Status::Critical).await,

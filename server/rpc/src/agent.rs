@@ -177,8 +177,13 @@ impl AgentService for Face {
         refuse("AgentService.Monitor")
     }
 
-    async fn set_maintenance(&self, _: Request<v1::SetMaintenanceRequest>) -> Result<Response<v1::SetMaintenanceResponse>, Status> {
-        refuse("AgentService.SetMaintenance")
+    async fn set_maintenance(&self, request: Request<v1::SetMaintenanceRequest>) -> Result<Response<v1::SetMaintenanceResponse>, Status> {
+        answer(async {
+            let (caller, v1::SetMaintenanceRequest { service_id, enabled, reason }) = open(request)?;
+            self.service.agent().set_maintenance(&caller, &service_id, enabled, &reason).await?;
+            Ok(v1::SetMaintenanceResponse {})
+        })
+        .await
     }
 }
 

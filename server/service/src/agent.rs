@@ -8,7 +8,9 @@
 //!   faces ──▶ register ──▶ storage ──▶ local ──▶ prober ──▶ reports ──▶ local ──▶ sync ──▶ catalog
 //! ```
 
+mod alias;
 mod local;
+mod maintenance;
 mod model;
 mod reports;
 mod storage;
@@ -89,7 +91,7 @@ impl Agent {
     /// Takes the prober's results and keeps the catalog in line, until `stop`; then saves what the
     /// checks have come to. To be run once.
     pub async fn run(self, results: mpsc::Receiver<Report>, stop: CancellationToken) {
-        tokio::join!(self.start_checks(), self.take_reports(results, &stop), self.keep_in_sync(&stop));
+        tokio::join!(self.start_checks(), self.take_reports(results, &stop), self.keep_in_sync(&stop), self.follow_aliases(&stop));
     }
 
     /// Registers or replaces an instance with its checks.

@@ -97,6 +97,12 @@ pub struct AgentFlags {
     /// Keep the process id in this file
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub pid_file: Option<String>,
+    /// Let checks run programs, whoever registers them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Process")]
+    pub enable_script_checks: Option<bool>,
+    /// Let checks of the configuration files run programs
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Process")]
+    pub enable_local_script_checks: Option<bool>,
     /// Wait of a blocking query that names none [default: 300s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Process")]
     pub default_query_time: Option<std::time::Duration>,
@@ -129,6 +135,8 @@ impl AgentFlags {
         set(&mut raw.log_json, self.log_json);
         set(&mut raw.log_file, self.log_file.clone().map(Some));
         set(&mut raw.pid_file, self.pid_file.clone().map(Some));
+        set(&mut raw.script_checks, self.enable_script_checks);
+        set(&mut raw.local_script_checks, self.enable_local_script_checks);
         set(&mut raw.default_query_time, self.default_query_time);
         set(&mut raw.max_query_time, self.max_query_time);
     }

@@ -80,8 +80,6 @@ pub(crate) const TOP_LATER: &[Later] = &[
     harmless("disable_coordinates"),
     // what the agent runs
     fatal("watches"),
-    fatal("enable_script_checks"),
-    fatal("enable_local_script_checks"),
     harmless("discard_check_output"),
     fatal("unix_sockets"),
     fatal("connect"),
@@ -194,8 +192,6 @@ const fn flag(name: &'static str, value: bool, fatal: bool) -> LaterFlag {
 pub(crate) const FLAGS_LATER: &[LaterFlag] = &[
     flag("advertise-wan", true, true),
     flag("allow-write-http-from", true, true),
-    flag("enable-local-script-checks", false, true),
-    flag("enable-script-checks", false, true),
     flag("encrypt", true, true),
     flag("grpc-tls-port", true, true),
     flag("https-port", true, true),

@@ -77,6 +77,8 @@ pub(crate) struct Raw {
     pub(crate) max_query_time: Duration,
     pub(crate) check_output_max_size: usize,
     pub(crate) check_update_interval: Duration,
+    pub(crate) script_checks: bool,
+    pub(crate) local_script_checks: bool,
     pub(crate) watch_history: WatchHistory,
     pub(crate) services: Vec<ServiceDefinition>,
     pub(crate) checks: Vec<CheckRegistration>,
@@ -114,6 +116,8 @@ impl Raw {
             max_query_time: Duration::from_secs(600),
             check_output_max_size: 4096,
             check_update_interval: Duration::from_secs(300),
+            script_checks: false,
+            local_script_checks: false,
             watch_history: WatchHistory::default(),
             services: Vec::new(),
             checks: Vec::new(),
@@ -193,6 +197,8 @@ impl Raw {
         set(&mut self.max_query_time, keys.duration("max_query_time"));
         set(&mut self.check_output_max_size, keys.number::<u32>("check_output_max_size").map(|size| size as usize));
         set(&mut self.check_update_interval, keys.duration("check_update_interval"));
+        set(&mut self.script_checks, keys.flag("enable_script_checks"));
+        set(&mut self.local_script_checks, keys.flag("enable_local_script_checks"));
         let history = &mut self.watch_history;
         keys.sections("watch_history", &[], |keys| {
             set(&mut history.changes_max, keys.number::<u32>("changes_max").map(|n| n as usize));

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use service::agent::Scripts;
+
 use crate::config::network;
 use crate::config::raw::Raw;
 use crate::config::read::Findings;
@@ -48,6 +50,11 @@ pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
         max_query_time: raw.max_query_time,
         check_output_max_size: raw.check_output_max_size,
         check_update_interval: raw.check_update_interval,
+        scripts: match (raw.script_checks, raw.local_script_checks) {
+            (true, _) => Scripts::Enabled,
+            (false, true) => Scripts::Local,
+            (false, false) => Scripts::Disabled,
+        },
         watch_history: raw.watch_history,
         services: raw.services,
         checks: raw.checks,

@@ -15,6 +15,8 @@ use state::probe::{Probe, Report, Request, Run};
 use state::{Check, NodeView, Operation, Service, Status, Str};
 use tokio::time::Instant;
 
+use super::alias::ALIAS;
+use super::maintenance::MAINTENANCE;
 use super::model::{AgentOptions, LocalService, Source};
 use super::validate::NewCheck;
 
@@ -199,17 +201,22 @@ impl Local {
         }
         self.marks.checks.insert(id.clone(), number);
         self.watch_critical(&id, now);
-        (!goes_on).then(|| self.start(&row, Run(number)))
+        if goes_on { None } else { self.start(&row, Run(number)) }
     }
 
     /// What the prober must be told to run everything that is registered.
     pub(super) fn starts(&self) -> Vec<Request> {
-        self.checks.values().filter_map(|check| Some(self.start(check, self.runners.get(&check.id)?.run))).collect()
+        self.checks.values().filter_map(|check| self.start(check, self.runners.get(&check.id)?.run)).collect()
     }
 
-    fn start(&self, row: &Check, run: Run) -> Request {
+    /// What the prober must be told to run a check; `None` where there is nothing to run.
+    fn start(&self, row: &Check, run: Run) -> Option<Request> {
+        if matches!(&*row.kind, ALIAS | MAINTENANCE) {
+            return None;
+        }
         let output_bytes_max = self.output_bytes(row);
-        Request::Start(Box::new(Probe { check_id: row.id.clone(), run, definition: row.definition.clone(), output_bytes_max }))
+        let definition = row.definition.clone();
+        Some(Request::Start(Box::new(Probe { check_id: row.id.clone(), run, definition, output_bytes_max })))
     }
 
     /// Removes an instance with its checks; `None` if it is not registered.
@@ -265,7 +272,8 @@ impl Local {
         Some((Request::Renew { check_id: row.id.clone(), run: Run(number) }, ttl, changed))
     }
 
-    fn set_status(&mut self, id: &str, status: Status, output: Str, now: Instant, chance: f64) -> Changed {
+    /// Takes over a status and an output, whoever found them.
+    pub(super) fn set_status(&mut self, id: &str, status: Status, output: Str, now: Instant, chance: f64) -> Changed {
         let Some(old) = self.checks.get(id).cloned() else { return Changed::default() };
         if old.status == status && old.output == output {
             return Changed::default();

@@ -181,7 +181,14 @@ fn check_consistency(definition: &CheckDefinition) -> Result<(), &'static str> {
 fn check_kind(options: &AgentOptions, definition: &CheckDefinition, source: Source) -> Result<(), Error> {
     let kind = definition.kind();
     match kind {
-        "ttl" => Ok(()),
+        "ttl" | "alias" => Ok(()),
+        "tcp" => check_peer("tcp", definition.tcp.as_deref().unwrap_or_default()),
+        "udp" => check_peer("udp", definition.udp.as_deref().unwrap_or_default()),
+        "h2ping" => check_peer("h2ping", definition.h2ping.as_deref().unwrap_or_default()),
+        "grpc" => {
+            let target = definition.grpc.as_deref().unwrap_or_default();
+            check_peer("grpc", target.split('/').next().unwrap_or_default())
+        }
         "http" => check_url(definition.http.as_deref().unwrap_or_default()),
         "script" | "docker" if options.scripts == Scripts::Disabled => {
             let message = "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or \
@@ -192,10 +199,22 @@ fn check_kind(options: &AgentOptions, definition: &CheckDefinition, source: Sour
             let message = "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true";
             Err(Error::new(Reason::ScriptsDisabled, message))
         }
+        "script" | "docker" => Ok(()),
         _ => {
-            let message = format!("checks of kind `{kind}` are not part of this version; use an HTTP or a TTL check");
+            let message = format!("checks of kind `{kind}` can't be run on this operating system; use another kind, such as a script");
             Err(Error::new(Reason::NotImplemented, message).with("kind", kind))
         }
+    }
+}
+
+/// Whether this can be a target: a host, a colon and a port.
+fn check_peer(field: &'static str, target: &str) -> Result<(), Error> {
+    let parts = target.rsplit_once(':').filter(|(host, port)| {
+        !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control()) && port.parse::<u16>().is_ok()
+    });
+    match parts {
+        Some(_) => Ok(()),
+        None => Err(Error::invalid(format!("Invalid check: `{target}` is not of the form `host:port`")).with(field, target)),
     }
 }
 

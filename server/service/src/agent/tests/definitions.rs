@@ -127,17 +127,21 @@ fn the_rules_of_a_check_are_tested_in_their_order() {
 fn kinds_that_cannot_be_run_here_are_named() {
     let ms = Some(1000);
     let script = CheckDefinition { script_args: vec!["true".into()], interval_ms: ms, ..Default::default() };
-    let tcp = CheckDefinition { tcp: Some("x:1".into()), interval_ms: ms, ..Default::default() };
+    let windows = CheckDefinition { os_service: Some("x".into()), interval_ms: ms, ..Default::default() };
     let asked = |definition: &CheckDefinition, scripts, source| {
         validate::service(&options(scripts), &check(definition.clone()), source).unwrap_err()
     };
-    let error = asked(&tcp, Scripts::Disabled, Source::Api);
+    let error = asked(&windows, Scripts::Disabled, Source::Api);
     assert_eq!(error.reason, Reason::NotImplemented);
-    assert!(error.message.contains("`tcp`"), "{}", error.message);
+    assert!(error.message.contains("`os_service`"), "{}", error.message);
     assert_eq!(asked(&script, Scripts::Disabled, Source::Config).reason, Reason::ScriptsDisabled);
     assert_eq!(asked(&script, Scripts::Local, Source::Api).reason, Reason::ScriptsDisabled);
-    assert_eq!(asked(&script, Scripts::Local, Source::Config).reason, Reason::NotImplemented);
-    assert_eq!(asked(&script, Scripts::Enabled, Source::Api).reason, Reason::NotImplemented);
+    for (scripts, source) in [(Scripts::Local, Source::Config), (Scripts::Enabled, Source::Api)] {
+        assert!(validate::service(&options(scripts), &check(script.clone()), source).is_ok());
+    }
+    let tcp = CheckDefinition { tcp: Some("nowhere".into()), interval_ms: ms, ..Default::default() };
+    let error = asked(&tcp, Scripts::Disabled, Source::Api);
+    assert!(error.message.contains("`nowhere` is not of the form `host:port`"), "{}", error.message);
 }
 
 #[test]

@@ -1,0 +1,242 @@
+//! Every kind of check against a real target, seen through HTTP, DNS and a gRPC watch.
+
+use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::time::Duration;
+
+use harness::{Node, PATIENCE, Setup, eventually};
+use lictor_client::{Change, Row, Target, WatchEvent, WatchHandle, v1};
+use serde_json::{Value, json};
+use tonic_health::ServingStatus;
+use tonic_health::server::health_reporter;
+
+use crate::watch::next;
+
+/// One service, followed on all three faces.
+struct Sight<'a> {
+    node: &'a Node,
+    service: String,
+    watch: WatchHandle,
+}
+
+impl<'a> Sight<'a> {
+    /// Registers `web-<kind>` with a check that runs each second.
+    async fn register(node: &'a Node, kind: &str, check: Value) -> Self {
+        let service = format!("web-{kind}");
+        let watch = node.client().await.watch(Target::service(&service));
+        let mut definition = json!({"Interval": "1s"});
+        definition.as_object_mut().unwrap().extend(check.as_object().unwrap().clone());
+        let body = json!({"Name": service, "Port": 80, "Address": "10.1.2.3", "Check": definition});
+        node.put("/v1/agent/service/register", body.to_string()).expect(200);
+        Sight { node, service, watch }
+    }
+
+    /// Waits until all three faces show `status`, and returns the output of the check.
+    async fn sees(&mut self, status: v1::HealthStatus) -> String {
+        let name = status.as_str_name().trim_start_matches("HEALTH_STATUS_").to_lowercase();
+        while self.told().await != status {}
+        let path = format!("/v1/health/checks/{}", self.service);
+        let check = eventually!(PATIENCE, {
+            let check = self.node.get(&path).expect(200).json()[0].clone();
+            (check["Status"] == name.as_str()).then_some(check)
+        });
+        let found = usize::from(status != v1::HealthStatus::Critical);
+        let question = format!("{}.service.consul", self.service);
+        eventually!(PATIENCE, self.node.dig(&[question.as_str()]).data("A").len() == found, "{question} is {name}");
+        check["Output"].as_str().unwrap().to_owned()
+    }
+
+    /// The status of the instance in the next event that tells one.
+    async fn told(&mut self) -> v1::HealthStatus {
+        loop {
+            let rows: Vec<Row> = match next(&mut self.watch).await {
+                WatchEvent::Snapshot { rows, .. } => rows,
+                WatchEvent::Changes { changes, .. } => {
+                    changes.into_iter().filter_map(|change| if let Change::Put(row) = change { Some(row) } else { None }).collect()
+                }
+                _ => continue,
+            };
+            if let Some(Row::Instance(instance)) = rows.last() {
+                return instance.status();
+            }
+        }
+    }
+}
+
+const PASSING: v1::HealthStatus = v1::HealthStatus::Passing;
+const WARNING: v1::HealthStatus = v1::HealthStatus::Warning;
+const CRITICAL: v1::HealthStatus = v1::HealthStatus::Critical;
+
+fn with_scripts() -> Node {
+    Setup::dev().flag("-enable-script-checks").start()
+}
+
+/// A program whose words and exit code stand in a file.
+fn verdict_file(path: &Path, code: u8, words: &str) {
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, format!("echo {words}; exit {code}\n")).unwrap();
+    fs::rename(fresh, path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_judged_by_its_exit_code() {
+    let node = with_scripts();
+    let file = node.setup().home().join("verdict");
+    verdict_file(&file, 0, "fine");
+    let mut sight = Sight::register(&node, "script", json!({"Args": ["/bin/sh", file]})).await;
+    assert_eq!(sight.sees(PASSING).await, "fine\n");
+    for (code, status) in [(1, WARNING), (3, CRITICAL), (0, PASSING)] {
+        verdict_file(&file, code, &format!("code {code}"));
+        assert_eq!(sight.sees(status).await, format!("code {code}\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plug_in_of_nagios_works_as_it_is() {
+    let node = with_scripts();
+    let file = node.setup().home().join("heartbeat");
+    let plug_in = "/usr/lib/nagios/plugins/check_file_age";
+    assert!(Path::new(plug_in).exists(), "install Debian's package `monitoring-plugins-basic`");
+    fs::write(&file, "fresh").unwrap();
+    let check = json!({"Args": [plug_in, "-w", "600", "-c", "86400", "-W", "0", "-C", "0", "-f", file]});
+    let mut sight = Sight::register(&node, "nagios", check).await;
+    assert!(sight.sees(PASSING).await.contains("FILE_AGE OK"));
+    let age = |seconds: u64| {
+        let opened = fs::File::options().write(true).open(&file).unwrap();
+        opened.set_modified(std::time::SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+    };
+    age(3600);
+    assert!(sight.sees(WARNING).await.contains("FILE_AGE WARNING"));
+    age(2 * 86400);
+    assert!(sight.sees(CRITICAL).await.contains("FILE_AGE CRITICAL"));
+    age(0);
+    assert!(sight.sees(PASSING).await.contains("FILE_AGE OK"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tcp_follows_whether_the_port_is_open() {
+    let node = Node::dev();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sight = Sight::register(&node, "tcp", json!({"TCP": address.to_string()})).await;
+    assert_eq!(sight.sees(PASSING).await, format!("TCP connect {address}: Success"));
+    drop(listener);
+    assert!(sight.sees(CRITICAL).await.contains("Connection refused"));
+    let _again = TcpListener::bind(address).unwrap();
+    sight.sees(PASSING).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn udp_follows_whether_the_port_is_closed() {
+    let node = Node::dev();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut sight = Sight::register(&node, "udp", json!({"UDP": address.to_string(), "Timeout": "100ms"})).await;
+    assert_eq!(sight.sees(PASSING).await, format!("UDP connect {address}: Success"));
+    drop(socket);
+    assert!(sight.sees(CRITICAL).await.contains("refused"));
+    let _again = UdpSocket::bind(address).unwrap();
+    sight.sees(PASSING).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_and_http2_servers_are_asked_in_their_own_way() {
+    let node = Node::dev();
+    let (reporter, health) = health_reporter();
+    reporter.set_service_status("shop", ServingStatus::Serving).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let server = tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
+
+    let mut grpc = Sight::register(&node, "grpc", json!({"GRPC": format!("{address}/shop")})).await;
+    let mut ping = Sight::register(&node, "h2ping", json!({"H2PING": address.to_string(), "H2PingUseTLS": false})).await;
+    assert_eq!(grpc.sees(PASSING).await, format!("gRPC check {address}: success"));
+    assert_eq!(ping.sees(PASSING).await, "HTTP2 ping was successful");
+    reporter.set_service_status("shop", ServingStatus::NotServing).await;
+    assert!(grpc.sees(CRITICAL).await.contains("NOT_SERVING"));
+    reporter.set_service_status("shop", ServingStatus::Serving).await;
+    grpc.sees(PASSING).await;
+    server.abort();
+    assert!(ping.sees(CRITICAL).await.contains("Connection refused"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_follows_another_instance_here_or_on_another_node() {
+    let node = Node::dev();
+    let db = json!({"Name": "db", "Check": {"CheckID": "db-ttl", "TTL": "10m", "Status": "passing"}});
+    node.put("/v1/agent/service/register", db.to_string()).expect(200);
+    let body = json!({"Name": "web-alias", "Port": 80, "Address": "10.1.2.3", "Check": {"AliasService": "db"}});
+    let watch = node.client().await.watch(Target::service("web-alias"));
+    node.put("/v1/agent/service/register", body.to_string()).expect(200);
+    let mut sight = Sight { node: &node, service: "web-alias".into(), watch };
+    assert_eq!(sight.sees(PASSING).await, "All checks passing.");
+    for (verb, status) in [("warn", WARNING), ("fail", CRITICAL), ("pass", PASSING)] {
+        node.put(&format!("/v1/agent/check/{verb}/db-ttl"), "").expect(200);
+        sight.sees(status).await;
+    }
+    node.put("/v1/agent/service/deregister/db", "").expect(200);
+    assert!(sight.sees(CRITICAL).await.contains("`db` is not registered"));
+
+    let far = |status: &str| {
+        let check = json!({"Node": "far", "CheckID": "disk", "Name": "disk", "Status": status});
+        node.put("/v1/catalog/register", json!({"Node": "far", "Address": "10.9.9.9", "Check": check}).to_string()).expect(200);
+    };
+    far("warning");
+    let check = json!({"Name": "far", "AliasNode": "far"});
+    node.put("/v1/agent/check/register", check.to_string()).expect(200);
+    eventually!(PATIENCE, node.get("/v1/agent/checks").json()["far"]["Status"] == "warning");
+    far("passing");
+    eventually!(PATIENCE, node.get("/v1/agent/checks").json()["far"]["Status"] == "passing");
+}
+
+#[test]
+fn a_program_is_run_only_where_the_operator_allows_it() {
+    let check = json!({"Name": "x", "Args": ["true"], "Interval": "1s"});
+    let refused = Node::dev().put("/v1/agent/check/register", check.to_string()).expect(500).text();
+    assert!(refused.contains("enable_script_checks"), "{refused}");
+
+    let local = Setup::dev()
+        .flag("-enable-local-script-checks")
+        .config(r#"check { name = "own" args = ["/bin/sh", "-c", "echo from the file"] interval = "1s" }"#)
+        .start();
+    let refused = local.put("/v1/agent/check/register", check.to_string()).expect(500).text();
+    assert!(refused.contains("remote calls"), "{refused}");
+    eventually!(PATIENCE, local.get("/v1/agent/checks").json()["own"]["Output"] == "from the file\n");
+}
+
+#[test]
+fn a_bad_target_disturbs_no_other_check() {
+    let node = with_scripts();
+    let counter = node.setup().home().join("runs");
+    let register = |check: Value| node.put("/v1/agent/check/register", check.to_string()).expect(200);
+    register(json!({"Name": "hang", "Args": ["sleep", "1000"], "Interval": "1s", "Timeout": "1s"}));
+    register(json!({"Name": "flood", "Args": ["/bin/sh", "-c", "exec yes"], "Interval": "1s", "Timeout": "1s"}));
+    let count = format!("echo run >> {}", counter.display());
+    register(json!({"Name": "count", "Args": ["/bin/sh", "-c", count], "Interval": "1s"}));
+    let output = |id: &str| node.get("/v1/agent/checks").json()[id]["Output"].as_str().unwrap_or_default().to_owned();
+    eventually!(PATIENCE, output("hang").contains("Timed out (1s) running check"));
+    eventually!(PATIENCE, output("flood").contains("Timed out (1s) running check"));
+    assert!(output("flood").len() < 8192, "the output is bounded");
+    let runs = || fs::read_to_string(&counter).unwrap_or_default().lines().count();
+    eventually!(PATIENCE, runs() >= 3);
+}
+
+#[test]
+fn a_definition_that_makes_no_sense_is_named() {
+    let node = with_scripts();
+    for (check, text) in [
+        (json!({"Name": "x", "TCP": "nowhere", "Interval": "1s"}), "`nowhere` is not of the form `host:port`"),
+        (json!({"Name": "x", "GRPC": "/shop", "Interval": "1s"}), "not of the form `host:port`"),
+        (json!({"Name": "x", "H2PING": "h:x", "Interval": "1s"}), "`h:x`"),
+        (json!({"Name": "x", "TCP": "localhost:1"}), "Interval must be > 0"),
+        (json!({"Name": "x", "DockerContainerID": "box", "Interval": "1s"}), "TTL must be > 0 for TTL checks"),
+        (json!({"Name": "x", "AliasNode": "n", "Interval": "1s"}), "Interval cannot be set for Alias checks"),
+        (json!({"Name": "x"}), "TTL must be > 0 for TTL checks"),
+    ] {
+        let said = node.put("/v1/agent/check/register", check.to_string()).expect(400).text();
+        assert!(said.contains(text), "{check}: {said}");
+    }
+    assert_eq!(node.get("/v1/agent/checks").json(), json!({}));
+}
