@@ -8,8 +8,14 @@ use std::sync::Mutex;
 use crate::cli::Ran;
 
 /// Which Debian package holds a program.
-const PACKAGES: [(&str, &str); 5] =
-    [("curl", "curl"), ("dig", "dnsutils"), ("ip", "iproute2"), ("unshare", "util-linux"), ("mount", "mount")];
+const PACKAGES: [(&str, &str); 6] = [
+    ("check_file_age", "monitoring-plugins-basic"),
+    ("curl", "curl"),
+    ("dig", "dnsutils"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("mount", "mount"),
+];
 
 /// Where the program is. One that is missing is installed if that can be done without asking, as
 /// root on Debian; otherwise the test fails and says what to install.
@@ -34,7 +40,7 @@ pub fn run(script: &str) -> Ran {
 
 fn look_up(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    let system = ["/usr/lib/nagios/plugins", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 

@@ -5,7 +5,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use harness::{Node, PATIENCE, Setup, eventually};
+use harness::{Node, PATIENCE, Setup, eventually, tool};
 use lictor_client::{Change, Row, Target, WatchEvent, WatchHandle, v1};
 use serde_json::{Value, json};
 use tonic_health::ServingStatus;
@@ -96,8 +96,7 @@ async fn a_program_is_judged_by_its_exit_code() {
 async fn a_plug_in_of_nagios_works_as_it_is() {
     let node = with_scripts();
     let file = node.setup().home().join("heartbeat");
-    let plug_in = "/usr/lib/nagios/plugins/check_file_age";
-    assert!(Path::new(plug_in).exists(), "install Debian's package `monitoring-plugins-basic`");
+    let plug_in = tool("check_file_age");
     fs::write(&file, "fresh").unwrap();
     let check = json!({"Args": [plug_in, "-w", "600", "-c", "86400", "-W", "0", "-C", "0", "-f", file]});
     let mut sight = Sight::register(&node, "nagios", check).await;

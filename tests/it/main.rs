@@ -16,6 +16,7 @@ mod kv;
 mod maintenance;
 mod powercut;
 mod readme;
+mod reload;
 mod same_answer;
 mod start;
 mod tidy;

@@ -180,6 +180,19 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
+    /// Has the agent read its configuration again, and tells what is in force and what needs a restart.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// println!("{:?}", client.agent().reload().await?.restart_needed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reload(&self) -> Result<v1::ReloadResponse, Error> {
+        let send = |channel, request| async move { self.stub(channel).reload(request).await };
+        self.pool.call(v1::ReloadRequest {}, send).await
+    }
+
     fn stub(&self, channel: Channel) -> AgentServiceClient<Channel> {
         AgentServiceClient::new(channel).max_decoding_message_size(self.pool.message_bytes_max())
     }

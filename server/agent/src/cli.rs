@@ -12,6 +12,7 @@ mod json;
 mod kv;
 mod maint;
 mod output;
+mod reload;
 mod services;
 mod transfer;
 mod watch;
@@ -60,6 +61,8 @@ enum Command {
     Watch(Box<watch::Watch>),
     /// Take this node or a service on it out of work, or back
     Maint(maint::Maint),
+    /// Have the agent read its configuration again
+    Reload(reload::Reload),
     /// List the agents that this one knows
     Members(Box<info::Members>),
     /// Tell who the agent is and how it runs
@@ -133,6 +136,7 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Services(command) => services::run(*command).await,
             Command::Watch(watch) => watch.run().await,
             Command::Maint(maint) => maint.run().await,
+            Command::Reload(reload) => reload.run().await,
             Command::Members(members) => members.run().await,
             Command::Info(info) => info.run().await,
             Command::Validate(validate) => validate.run(),

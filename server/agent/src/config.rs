@@ -32,7 +32,7 @@ pub(crate) use later::FLAGS_LATER;
 pub use sections::{Dns, Http, Limits, LogLevel, WatchHistory};
 
 /// Everything that the agent is told, validated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Throw-away storage in memory: nothing survives the process.
     pub dev: bool,

@@ -7,6 +7,7 @@ pub mod config;
 mod faces;
 mod metrics_catalog;
 mod nearest;
+mod reload;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;

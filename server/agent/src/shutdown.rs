@@ -1,7 +1,7 @@
 //! How the process ends: who asked, who still runs, and how long they may take.
 //!
 //! The first SIGINT or SIGTERM asks every task to finish; the second ends the process at once.
-//! SIGHUP changes nothing in this version and says so. SIGPIPE is ignored, as in every Rust program.
+//! SIGHUP does not end it (see `reload`). SIGPIPE is ignored, as in every Rust program.
 
 use std::future::Future;
 use std::io;
@@ -91,7 +91,8 @@ impl Shutdown {
                 tokio::select! {
                     _ = interrupt.recv() => shutdown.signalled(Cause::Interrupt),
                     _ = terminate.recv() => shutdown.signalled(Cause::Terminate),
-                    _ = hangup.recv() => tracing::warn!("SIGHUP: reloading is not part of this version; restart to apply a changed configuration"),
+                    // Taken here so that it never ends the process; who reloads listens as well.
+                    _ = hangup.recv() => {}
                 }
             }
         });

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{AgentFlags, Config};
 use crate::faces::Sockets;
+use crate::reload::Reloader;
 use crate::shutdown::{Cause, Shutdown};
 use crate::telemetry::Metrics;
 use crate::{VERSION, banner, faces};
@@ -33,7 +34,7 @@ const PROBES: usize = 1024;
 ///
 /// Every port is opened before anything is written, so that a second agent on one machine leaves
 /// no trace; the banner is printed when a leader is elected and every face answers.
-pub async fn run(config: Config, shutdown: Shutdown, metrics: Metrics) -> anyhow::Result<()> {
+pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics: Metrics) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&config).await?;
     let listening = sockets.listening()?;
     let (storage, ids) = open_storage(&config)?;
@@ -71,6 +72,9 @@ pub async fn run(config: Config, shutdown: Shutdown, metrics: Metrics) -> anyhow
     // Before the agent's first comparison with the catalog, which removes what it does not know.
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
+    if let Some(requests) = agent.reload_requests() {
+        tasks.spawn(Reloader::new(flags, config.clone()).run(agent.clone(), requests, core.clone()));
+    }
     banner::print(&config, &ids.node_id, &listening);
 
     let failed = tokio::select! {

@@ -107,6 +107,12 @@ async fn maintenance(gateway: &Gateway, ask: &Ask, service_id: &str) -> Outcome<
     Ok(Reply::empty())
 }
 
+/// `PUT /v1/agent/reload`
+pub(crate) async fn reload(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
+    gateway.service.agent().reload(&ask.caller).await?;
+    Ok(Reply::empty())
+}
+
 fn about_service(error: Error, id: &str) -> Fault {
     match error.reason {
         Reason::UnknownService => {

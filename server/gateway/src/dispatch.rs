@@ -158,6 +158,7 @@ async fn write(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> 
         Endpoint::AgentDeregisterCheck => agent::deregister_check(gateway, ask).await,
         Endpoint::AgentMaintenance => agent::node_maintenance(gateway, ask).await,
         Endpoint::AgentServiceMaintenance => agent::service_maintenance(gateway, ask).await,
+        Endpoint::AgentReload => agent::reload(gateway, ask).await,
         Endpoint::AgentPass => agent::report(gateway, ask, state::Status::Passing).await,
         Endpoint::AgentWarn => agent::report(gateway, ask, state::Status::Warning).await,
         Endpoint::AgentFail => agent::report(gateway, ask, state::Status::Critical).await,

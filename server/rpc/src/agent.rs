@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::stream::{self, Empty, Stream};
 use proto::v1;
 use proto::v1::agent_service_server::AgentService;
+use service::agent::Reloaded;
 use service::{Caller, Error};
 use state::{Check, Service as ServiceRow};
 use tonic::{Request, Response, Status, Streaming};
@@ -169,8 +170,13 @@ impl AgentService for Face {
         refuse("AgentService.ForceLeave")
     }
 
-    async fn reload(&self, _: Request<v1::ReloadRequest>) -> Result<Response<v1::ReloadResponse>, Status> {
-        refuse("AgentService.Reload")
+    async fn reload(&self, request: Request<v1::ReloadRequest>) -> Result<Response<v1::ReloadResponse>, Status> {
+        answer(async {
+            let (caller, v1::ReloadRequest {}) = open(request)?;
+            let Reloaded { applied, restart_needed } = self.service.agent().reload(&caller).await?;
+            Ok(v1::ReloadResponse { applied, restart_needed })
+        })
+        .await
     }
 
     async fn monitor(&self, _: Request<v1::MonitorRequest>) -> Result<Response<Self::MonitorStream>, Status> {

@@ -128,6 +128,7 @@ mod tests {
             PermissionDenied,
             NotImplemented,
             ScriptsDisabled,
+            InvalidConfiguration,
             StorageFatal,
             Internal,
         ];
@@ -137,7 +138,7 @@ mod tests {
                 TxnFailed | PreconditionFailed | LockHeld | LockNotHeld | UnknownSession | UnknownDatacenter => {}
                 UnknownNode | UnknownService | UnknownCheck | CheckNotTtl | NodeConflict | Compacted => {}
                 ForeignCursor | TooManyWatches | Overloaded | NoLeader | NotReady | TooStale | Deadline => {}
-                PermissionDenied | NotImplemented | ScriptsDisabled | StorageFatal | Internal => {}
+                PermissionDenied | NotImplemented | ScriptsDisabled | InvalidConfiguration | StorageFatal | Internal => {}
             }
         }
         all

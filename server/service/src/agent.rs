@@ -12,6 +12,7 @@ mod alias;
 mod local;
 mod maintenance;
 mod model;
+mod reload;
 mod reports;
 mod storage;
 mod stored;
@@ -33,10 +34,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use model::{AgentOptions, CheckRegistration, LocalService, Scripts, ServiceDefinition, Source};
+pub use reload::{ReloadRequest, Reloaded};
 
 use crate::error::{Error, Reason};
 use crate::{Caller, Right};
 use local::Local;
+use reload::Configured;
 use storage::{Batch, Storage};
 use validate::NewCheck;
 
@@ -62,6 +65,11 @@ struct Inner {
     changed: Notify,
     /// A timer was set.
     timer_set: Notify,
+    /// What the configuration files defined last.
+    configured: Mutex<Configured>,
+    reloads: mpsc::Sender<ReloadRequest>,
+    /// Until the process takes it.
+    reload_requests: Mutex<Option<mpsc::Receiver<ReloadRequest>>>,
 }
 
 impl Agent {
@@ -74,6 +82,7 @@ impl Agent {
         if let Some(storage) = &storage {
             restore(&mut local, storage, &options.node.name)?;
         }
+        let (reloads, reload_requests) = reload::channel();
         let inner = Inner {
             options,
             consensus,
@@ -84,6 +93,9 @@ impl Agent {
             pushing: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             timer_set: Notify::new(),
+            configured: Mutex::default(),
+            reloads,
+            reload_requests: Mutex::new(Some(reload_requests)),
         };
         Ok(Agent { inner: Arc::new(inner) })
     }
@@ -120,6 +132,7 @@ impl Agent {
     /// everything that is to be there.
     pub async fn register_configured(&self, definition: ServiceDefinition) -> Result<(), Error> {
         let (service, checks) = validate::service(&self.inner.options, &definition, Source::Config)?;
+        self.inner.configured.lock().note_service(&definition);
         self.in_order(move |agent| agent.put_service(service, checks, false)).await?;
         self.push_registration().await;
         Ok(())
@@ -128,6 +141,7 @@ impl Agent {
     /// Registers a check that the configuration defines, as [`Agent::register_configured`] does an
     /// instance; the instance it belongs to, if any, comes first.
     pub async fn register_configured_check(&self, check: CheckRegistration) -> Result<(), Error> {
+        self.inner.configured.lock().note_check(&check);
         let check = validate::check(&self.inner.options, &check, Source::Config)?;
         self.in_order(move |agent| agent.put_check(check)).await?;
         self.push_registration().await;

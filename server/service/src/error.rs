@@ -68,6 +68,7 @@ pub enum Reason {
     PermissionDenied,
     NotImplemented,
     ScriptsDisabled,
+    InvalidConfiguration,
     StorageFatal,
     Internal,
 }
@@ -104,6 +105,7 @@ impl Reason {
             Reason::PermissionDenied => "PERMISSION_DENIED",
             Reason::NotImplemented => "NOT_IMPLEMENTED",
             Reason::ScriptsDisabled => "SCRIPTS_DISABLED",
+            Reason::InvalidConfiguration => "INVALID_CONFIGURATION",
             Reason::StorageFatal => "STORAGE_FATAL",
             Reason::Internal => "INTERNAL",
         }
@@ -112,7 +114,7 @@ impl Reason {
     /// The kind of failure that the reason belongs to.
     pub fn kind(self) -> Kind {
         match self {
-            Reason::InvalidArgument | Reason::InvalidFilter | Reason::CheckNotTtl => Kind::InvalidArgument,
+            Reason::InvalidArgument | Reason::InvalidFilter | Reason::CheckNotTtl | Reason::InvalidConfiguration => Kind::InvalidArgument,
             Reason::KeyTooLong | Reason::ValueTooLarge | Reason::TxnTooLarge | Reason::TxnTooManyOperations => Kind::TooLarge,
             Reason::PreconditionFailed | Reason::TxnFailed | Reason::LockNotHeld | Reason::UnknownSession => Kind::FailedPrecondition,
             Reason::ScriptsDisabled => Kind::FailedPrecondition,

@@ -56,7 +56,7 @@ pub(crate) fn run(flags: &AgentFlags, warnings: &[String]) -> anyhow::Result<Exi
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::new();
         shutdown.listen().context("cannot listen for signals")?;
-        wiring::run(config, shutdown, metrics).await
+        wiring::run(flags.clone(), config, shutdown, metrics).await
     });
     // What still runs now had its time; waiting longer would only hide a task that does not end.
     runtime.shutdown_background();

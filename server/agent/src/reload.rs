@@ -1,0 +1,113 @@
+//! Reloading: the files are read again, what can change while running is applied, and the rest is named.
+//!
+//! A configuration with any mistake changes nothing.
+
+use service::agent::{Agent, ReloadRequest, Reloaded};
+use service::{Error, Reason};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{AgentFlags, Config};
+
+/// The configuration that is in force, and where it comes from.
+pub(crate) struct Reloader {
+    flags: AgentFlags,
+    running: Config,
+}
+
+/// Names the fields in which two configurations differ.
+macro_rules! differing {
+    ($old:expr, $new:expr, [$($field:ident),* $(,)?]) => {{
+        let mut names: Vec<String> = Vec::new();
+        $(if $old.$field != $new.$field {
+            names.push(stringify!($field).to_owned());
+        })*
+        names
+    }};
+}
+
+impl Reloader {
+    /// Starts from what the agent was started with.
+    pub(crate) fn new(flags: AgentFlags, running: Config) -> Self {
+        Reloader { flags, running }
+    }
+
+    /// Answers requests and SIGHUP until `stop`.
+    pub(crate) async fn run(mut self, agent: Agent, mut requests: mpsc::Receiver<ReloadRequest>, stop: CancellationToken) {
+        let mut hangup = match signal(SignalKind::hangup()) {
+            Ok(hangup) => hangup,
+            Err(error) => return tracing::error!(%error, "SIGHUP can't be listened for; nothing can be reloaded"),
+        };
+        loop {
+            let reply = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = hangup.recv() => None,
+                Some(request) = requests.recv() => Some(request),
+            };
+            let trigger = if reply.is_some() { "request" } else { "SIGHUP" };
+            let result = self.reload(&agent).await;
+            match &result {
+                Ok(Reloaded { applied, restart_needed }) => {
+                    tracing::info!(
+                        trigger,
+                        applied = applied.join(", "),
+                        restart_needed = restart_needed.join(", "),
+                        "configuration reloaded"
+                    );
+                }
+                Err(error) => tracing::warn!(trigger, "the configuration was not reloaded, the one in force stays: {error}"),
+            }
+            // Who asked may have left.
+            let _ = reply.map(|reply| reply.send(result));
+        }
+    }
+
+    async fn reload(&mut self, agent: &Agent) -> Result<Reloaded, Error> {
+        let flags = self.flags.clone();
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&flags)).await;
+        let loaded = loaded.map_err(|_| Error::new(Reason::Internal, "reading the configuration has failed in itself"))?;
+        let config = loaded.map_err(|error| Error::new(Reason::InvalidConfiguration, error.to_string()))?;
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let restart_needed = needs_restart(&self.running, &config);
+        let (services, checks) = agent.reconfigure(config.services.clone(), config.checks.clone()).await?;
+        let applied = [("services", services), ("checks", checks)].into_iter().filter(|(_, changed)| *changed);
+        let applied = applied.map(|(name, _)| name.to_owned()).collect();
+        // What needs a restart is compared with what runs, now and the next time.
+        self.running.services = config.services;
+        self.running.checks = config.checks;
+        Ok(Reloaded { applied, restart_needed })
+    }
+}
+
+/// Fields that differ and are read only when the agent starts.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    differing!(
+        old,
+        new,
+        [
+            dev,
+            server,
+            bootstrap_expect,
+            datacenter,
+            node_name,
+            node_id,
+            node_meta,
+            bind_addr,
+            advertise_addr,
+            listen,
+            data_dir,
+            pid_file,
+            log,
+            dns,
+            http,
+            limits,
+            default_query_time,
+            max_query_time,
+            check_output_max_size,
+            check_update_interval,
+            scripts,
+            watch_history,
+        ]
+    )
+}
