@@ -122,11 +122,11 @@ impl Script {
 }
 
 async fn drain(output: &mut Receiver, open: bool, piece: &mut [u8], tail: &mut Tail) {
-    while open {
-        match output.read(piece).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => tail.push(&piece[..count]),
-        }
+    if !open {
+        return;
+    }
+    while let Ok(count @ 1..) = output.read(piece).await {
+        tail.push(&piece[..count]);
     }
 }
 
