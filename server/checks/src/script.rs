@@ -71,8 +71,9 @@ impl Script {
         };
         let mut tail = Tail::new(self.output_bytes_max);
         match self.watch(child, output, &mut tail).await {
-            Some(exit) => Finding { status: verdict(exit), output: describe(exit, tail).into() },
-            None => {
+            Ok(Some(exit)) => Finding { status: verdict(exit), output: describe(exit, tail).into() },
+            Err(cause) => Finding { status: Status::Critical, output: format!("the program can't be waited for: {cause}").into() },
+            Ok(None) => {
                 let said = tail.into_text();
                 let output = format!("Timed out ({:?}) running check{}{said}", self.timeout, if said.is_empty() { "" } else { "\n" });
                 Finding { status: Status::Critical, output: output.into() }
@@ -90,7 +91,7 @@ impl Script {
     }
 
     /// Follows the run to its end; `None` when its time was up.
-    async fn watch(&self, mut child: Child, mut output: Receiver, tail: &mut Tail) -> Option<ExitStatus> {
+    async fn watch(&self, mut child: Child, mut output: Receiver, tail: &mut Tail) -> io::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + self.timeout;
         let leader = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         let mut group = Group { leader };
@@ -102,12 +103,12 @@ impl Script {
                     Ok(0) | Err(_) => open = false,
                     Ok(count) => tail.push(&piece[..count]),
                 },
-                exit = child.wait() => break exit.ok(),
+                exit = child.wait() => break exit?,
                 () = tokio::time::sleep_until(deadline) => {
                     group.kill();
                     // Reaps it; a killed process ends at once.
                     let _ = child.wait().await;
-                    return None;
+                    return Ok(None);
                 }
             }
         };
@@ -117,7 +118,7 @@ impl Script {
             Ok(()) => group.leader = None,
             Err(_) => group.kill(),
         }
-        exit
+        Ok(Some(exit))
     }
 }
 

@@ -22,17 +22,18 @@ impl Agent {
         while stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
             let push = {
                 let mut local = self.inner.local.lock();
-                let aliases: Vec<_> = local.checks().values().filter(|check| &*check.kind == ALIAS).cloned().collect();
-                if aliases.is_empty() {
+                // A persistent map: to hold on to it costs nothing.
+                let own = local.checks().clone();
+                let mut aliases = own.values().filter(|check| &*check.kind == ALIAS).peekable();
+                if aliases.peek().is_none() {
                     continue;
                 }
                 let tables = self.inner.consensus.tables();
                 let now = Instant::now();
                 let mut push = false;
                 for alias in aliases {
-                    let own: Vec<_> = local.checks().values().cloned().collect();
                     let is_here = |id: &str| local.service(id).is_some();
-                    let (status, output) = judge(&alias, own.iter().map(|check| &**check), is_here, &tables);
+                    let (status, output) = judge(alias, own.values().map(|check| &**check), is_here, &tables);
                     push |= local.set_status(&alias.id, status, output, now, rand::random()).push;
                 }
                 push
