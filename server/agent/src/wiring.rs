@@ -49,7 +49,14 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     tasks.spawn(hub.clone().run(core.clone()));
 
     let member = Member { name: config.node_name.clone(), address: format!("{}:{}", config.advertise_addr, identity.server_port) };
-    let options = consensus::Options { id: ids.raft_id, member, history, storage };
+    let options = consensus::Options {
+        id: ids.raft_id,
+        member,
+        datacenter: config.datacenter.clone(),
+        start: consensus::Start::Alone,
+        history,
+        storage,
+    };
     let consensus = Consensus::start(options, hub.clone()).await.context("consensus did not start")?;
 
     let (requests, probes) = mpsc::channel(PROBES);

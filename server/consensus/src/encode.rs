@@ -17,7 +17,7 @@ use crate::types::{Entry, LogId, Member, Membership, Payload, Proposal, StoredMe
 const MEMBERSHIP: u8 = 0xff;
 
 /// Bytes at rest that mean nothing.
-fn malformed(what: &'static str, source: impl std::fmt::Display) -> io::Error {
+pub(crate) fn malformed(what: &'static str, source: impl std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("a stored {what} can't be read: {source}; the file was written by another program or is damaged"),
@@ -66,32 +66,49 @@ pub(crate) fn log_id_from_bytes(bytes: &[u8]) -> io::Result<LogId> {
 }
 
 pub(crate) fn vote_to_bytes(vote: &Vote) -> Bytes {
-    v1::Vote { term: vote.leader_id.term, node_id: *vote.leader_id.node_id(), committed: vote.committed }.encode_to_vec().into()
+    vote_to_proto(vote).encode_to_vec().into()
 }
 
 pub(crate) fn vote_from_bytes(bytes: &[u8]) -> io::Result<Vote> {
-    let stored = v1::Vote::decode(bytes).map_err(|error| malformed("vote", error))?;
-    Ok(if stored.committed { Vote::new_committed(stored.term, stored.node_id) } else { Vote::new(stored.term, stored.node_id) })
+    v1::Vote::decode(bytes).map(vote_from_proto).map_err(|error| malformed("vote", error))
+}
+
+pub(crate) fn vote_to_proto(vote: &Vote) -> v1::Vote {
+    v1::Vote { term: vote.leader_id.term, node_id: *vote.leader_id.node_id(), committed: vote.committed }
+}
+
+pub(crate) fn vote_from_proto(stored: v1::Vote) -> Vote {
+    if stored.committed { Vote::new_committed(stored.term, stored.node_id) } else { Vote::new(stored.term, stored.node_id) }
 }
 
 pub(crate) fn applied_to_bytes(applied: &LogId, membership: &StoredMembership) -> Bytes {
-    let stored = v1::Applied {
+    applied_to_proto(applied, membership).encode_to_vec().into()
+}
+
+pub(crate) fn applied_to_proto(applied: &LogId, membership: &StoredMembership) -> v1::Applied {
+    v1::Applied {
         log_id: Some(log_id_to_proto(applied)),
         membership_log_id: membership.log_id().as_ref().map(log_id_to_proto),
         membership: Some(membership_to_proto(membership.membership())),
-    };
-    stored.encode_to_vec().into()
+    }
 }
 
 pub(crate) fn applied_from_bytes(bytes: &[u8]) -> io::Result<(LogId, StoredMembership)> {
-    let stored = v1::Applied::decode(bytes).map_err(|error| malformed("applied position", error))?;
+    applied_from_proto(v1::Applied::decode(bytes).map_err(|error| malformed("applied position", error))?)
+}
+
+pub(crate) fn applied_from_proto(stored: v1::Applied) -> io::Result<(LogId, StoredMembership)> {
     let id = stored.log_id.ok_or_else(|| malformed("applied position", "it has no index"))?;
     let membership_id = stored.membership_log_id.map(|id| log_id(id.term, id.index));
     let membership = membership_from_proto(stored.membership.unwrap_or_default())?;
     Ok((log_id(id.term, id.index), StoredMembership::new(membership_id, membership)))
 }
 
-fn log_id_to_proto(id: &LogId) -> v1::LogId {
+pub(crate) fn log_id_from_proto(stored: v1::LogId) -> LogId {
+    log_id(stored.term, stored.index)
+}
+
+pub(crate) fn log_id_to_proto(id: &LogId) -> v1::LogId {
     v1::LogId { term: id.leader_id.term, index: id.index }
 }
 

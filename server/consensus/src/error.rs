@@ -48,6 +48,12 @@ pub enum Error {
     /// The answer did not come in time. **A proposal may or may not be applied.**
     #[error("no answer from the quorum within {0:?}; a write may or may not have been applied: read before writing again")]
     Timeout(std::time::Duration),
+    /// The leader changed while the proposal was under way. **It may or may not be applied.**
+    #[error("the leader changed while the write was under way; it may or may not have been applied: read before writing again")]
+    Interrupted,
+    /// A change of the quorum was refused. Nothing was changed.
+    #[error("the quorum can't be changed so: {0}")]
+    Quorum(Arc<str>),
     /// Too many proposals are under way. Nothing was proposed.
     #[error("too many writes are in flight ({0}); retry with a pause")]
     Overloaded(usize),

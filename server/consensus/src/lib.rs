@@ -5,12 +5,19 @@
 //! the tables that is as fresh as asked. Changes go up, in the order of the log, through
 //! [`ChangeSink`].
 
+#[cfg(test)]
+mod cluster_tests;
 mod compaction;
+mod contact;
 mod encode;
 mod error;
 mod flusher;
+mod forward;
 mod log_store;
-mod network;
+mod outcomes;
+pub mod peer;
+mod quorum;
+mod readers;
 mod start;
 mod state_machine;
 mod status;
@@ -25,23 +32,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use openraft::ReadPolicy;
-use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
-use state::{ChangeBatch, Command, LogIndex, Millis, Operation, Outcome, Tables};
+use parking_lot::Mutex;
+use state::{ChangeBatch, LogIndex, Millis, Operation, Outcome, Tables};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
 pub use flusher::HistoryBounds;
-pub use start::{Options, Storage};
+pub use peer::Peers;
+pub use quorum::Identified;
+pub use start::{Options, Start, Storage};
 pub use status::{Peer, Status};
 pub use types::Member;
 
+use crate::contact::Contact;
 use crate::error::RootCause;
 use crate::flusher::Flusher;
 use crate::log_store::LogStore;
-use crate::types::{Proposal, Raft};
+use crate::outcomes::Outcomes;
+use crate::peer::snapshot::Staging;
+use crate::quorum::Promise;
+use crate::readers::Readers;
+use crate::types::Raft;
 
 /// How long a proposal or a read waits for a leader, and a proposal for its quorum.
 const HOLD: Duration = Duration::from_secs(7);
@@ -99,6 +112,14 @@ pub struct Consensus {
 struct Inner {
     raft: Raft,
     id: u64,
+    member: Member,
+    datacenter: String,
+    peers: Peers,
+    readers: Readers,
+    outcomes: Arc<Outcomes>,
+    contact: Contact,
+    promise: Mutex<Promise>,
+    staging: Arc<Staging>,
     log_store: LogStore,
     published: Arc<ArcSwap<Tables>>,
     /// Everything that was acknowledged before this process began is applied.
@@ -114,8 +135,8 @@ struct Inner {
 }
 
 impl Consensus {
-    /// Starts this server's part in consensus: loads what is on disk, and forms a quorum of one if
-    /// there is nothing. Returns as soon as the protocol runs; [`Consensus::ready`] tells when
+    /// Starts this server's part in consensus: loads what is on disk, and where there is nothing
+    /// does as [`Options::start`] says. Returns as soon as the protocol runs; [`Consensus::ready`] tells when
     /// reads and writes are answered.
     pub async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result<Consensus, Error> {
         start::start(options, sink).await
@@ -124,22 +145,7 @@ impl Consensus {
     /// Proposes a command and waits until it is applied here and durable on a quorum.
     pub async fn propose(&self, operation: Operation) -> Result<Proposed, Error> {
         let _permit = self.inner.in_flight.try_acquire().map_err(|_| Error::Overloaded(IN_FLIGHT_MAX))?;
-        let proposal = Proposal::new(Command { at: now(), operation });
-        timeout(HOLD, self.propose_until_led(proposal)).await.map_err(|_| Error::Timeout(HOLD))?
-    }
-
-    /// Tries again while nobody leads: a proposal that was refused is not in the log.
-    async fn propose_until_led(&self, proposal: Proposal) -> Result<Proposed, Error> {
-        loop {
-            match self.inner.raft.client_write(proposal.clone()).await {
-                Ok(response) => {
-                    let outcome = response.data.unwrap_or(Outcome::DONE);
-                    return Ok(Proposed { index: LogIndex(response.log_id.index), outcome });
-                }
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => sleep(LEADER_POLL).await,
-                Err(error) => return Err(self.inner.cause.behind(&error)),
-            }
-        }
+        self.propose_until_led(operation).await
     }
 
     /// A snapshot of the tables that is as fresh as `consistency` asks.
@@ -147,17 +153,22 @@ impl Consensus {
         if self.has_nobody_to_ask() {
             return Ok(self.tables());
         }
-        let policy = match consistency {
-            Consistency::Stale => {
-                self.check_caught_up()?;
-                return Ok(self.tables());
+        if consistency == Consistency::Stale {
+            self.check_caught_up()?;
+            return Ok(self.tables());
+        }
+        let deadline = Instant::now() + HOLD;
+        loop {
+            match self.inner.readers.index(consistency).await {
+                Ok(index) => {
+                    let applied = timeout_at(deadline, self.inner.outcomes.applied(index)).await;
+                    return applied
+                        .map(|()| self.tables())
+                        .map_err(|_| Error::NotReady { applied: self.tables().applied().0, target: index });
+                }
+                Err(Error::NoLeader) if Instant::now() < deadline => sleep(LEADER_POLL).await,
+                Err(error) => return Err(error),
             }
-            Consistency::Linearizable => ReadPolicy::ReadIndex,
-            Consistency::Leased => ReadPolicy::LeaseRead,
-        };
-        match self.inner.raft.ensure_linearizable(policy.clone()).await {
-            Ok(_) => Ok(self.tables()),
-            Err(error) => self.read_once_led(policy, error).await,
         }
     }
 
@@ -166,26 +177,6 @@ impl Consensus {
     /// linearizable as they are.
     fn has_nobody_to_ask(&self) -> bool {
         self.inner.log_store.is_alone() && self.inner.caught_up.load(Ordering::Acquire) && self.is_leader()
-    }
-
-    /// The slow path of a read: nobody leads right now.
-    async fn read_once_led(
-        &self,
-        policy: ReadPolicy,
-        mut error: RaftError<types::TypeConfig, LinearizableReadError<types::TypeConfig>>,
-    ) -> Result<Arc<Tables>, Error> {
-        let deadline = Instant::now() + HOLD;
-        loop {
-            match error {
-                RaftError::APIError(_) if Instant::now() < deadline => sleep(LEADER_POLL).await,
-                RaftError::APIError(_) => return Err(Error::NoLeader),
-                other => return Err(self.inner.cause.behind(&other)),
-            }
-            match self.inner.raft.ensure_linearizable(policy.clone()).await {
-                Ok(_) => return Ok(self.tables()),
-                Err(next) => error = next,
-            }
-        }
     }
 
     /// The latest tables here, whatever their age. They may lack what was acknowledged before a
@@ -220,12 +211,25 @@ impl Consensus {
 
     /// Whether a leader is known, and how long ago this server heard from it (zero on the leader).
     pub fn contact(&self) -> (bool, Duration) {
-        (self.inner.leader.borrow().is_some(), Duration::ZERO)
+        match self.leader_id() {
+            Some(leader) if leader == self.inner.id => (true, Duration::ZERO),
+            leader => (leader.is_some(), self.inner.contact.age()),
+        }
     }
 
     /// Whether this server leads.
     pub fn is_leader(&self) -> bool {
-        *self.inner.leader.borrow() == Some(self.inner.id)
+        self.leader_id() == Some(self.inner.id)
+    }
+
+    /// The number of the server that leads, as far as this one knows.
+    pub fn leader_id(&self) -> Option<u64> {
+        *self.inner.leader.borrow()
+    }
+
+    /// The other servers: where they live.
+    pub fn peers(&self) -> &Peers {
+        &self.inner.peers
     }
 
     /// Follows who leads: `None` while nobody does.

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use metrics::counter;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, ServerState, SnapshotPolicy};
+use parking_lot::Mutex;
 use state::{ChangeBatch, LogIndex, Tables, TablesBuilder};
 use store::log::{LogHandle, Recovered};
 use store::state_store::StateStore;
@@ -15,11 +16,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::compaction::{self, Backlog};
+use crate::contact::Contact;
 use crate::encode;
 use crate::error::{Error, RootCause};
 use crate::flusher::{Flushed, Flusher, History, HistoryBounds, Position};
 use crate::log_store::LogStore;
-use crate::network::Network;
+use crate::outcomes::Outcomes;
+use crate::peer::Peers;
+use crate::peer::network::Network;
+use crate::readers::Readers;
 use crate::state_machine::StateMachine;
 use crate::types::{Member, Raft};
 use crate::{ChangeSink, Consensus, IN_FLIGHT_MAX, Inner, fatal};
@@ -30,10 +35,24 @@ pub struct Options {
     pub id: u64,
     /// Its name and address.
     pub member: Member,
+    /// Its datacenter, for peers that ask who it is.
+    pub datacenter: String,
+    /// What it does when there is nothing on disk.
+    pub start: Start,
     /// How much history is kept.
     pub history: HistoryBounds,
     /// Where everything is kept.
     pub storage: Storage,
+}
+
+/// What a server does that finds nothing on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// Forms a quorum of its own.
+    #[default]
+    Alone,
+    /// Waits to be taken into a quorum, or to form one with others.
+    Join,
 }
 
 /// Where log and state are kept.
@@ -70,7 +89,7 @@ struct Found {
 }
 
 pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result<Consensus, Error> {
-    let Options { id, member, history: bounds, storage } = options;
+    let Options { id, member, datacenter, start, history: bounds, storage } = options;
     let (log, recovered, store) = match storage {
         Storage::Memory => (LogHandle::in_memory(), Recovered::default(), None),
         Storage::Durable { log, recovered, state } => (log, recovered, Some(state)),
@@ -88,11 +107,13 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let flushed = Flushed { position: position.clone(), tables: published.load_full() };
     let flusher = Flusher::start(store, flushed, kept, cause.clone()).map_err(fatal)?;
     let backlog = Arc::new(Backlog::default());
-    let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone());
+    let outcomes = Arc::new(Outcomes::new(published.load().applied().0));
+    let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone(), outcomes.clone());
 
+    let peers = Peers::default();
     let config = Arc::new(config().validate().map_err(fatal)?);
-    let raft = Raft::new(id, config, Network, log_store.clone(), machine).await.map_err(fatal)?;
-    form_quorum(&raft, id, member).await?;
+    let raft = Raft::new(id, config, Network { peers: peers.clone() }, log_store.clone(), machine).await.map_err(fatal)?;
+    form_quorum(&raft, id, &member, start).await?;
     let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<Vec<_>>()).await.map_err(fatal)?;
     log_store.note_voters(voters.into_iter());
 
@@ -101,8 +122,31 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     tokio::spawn(compaction::run(raft.clone(), backlog, stop.clone()));
     let caught_up = AtomicBool::new(false);
     let in_flight = Semaphore::new(IN_FLIGHT_MAX);
+    let readers = Readers::start(id, raft.clone(), peers.clone(), leader.clone(), cause.clone());
+    let (contact, promise, staging) = (Contact::new(), Mutex::default(), Arc::default());
     Ok(Consensus {
-        inner: Arc::new(Inner { raft, id, log_store, published, caught_up, target, leader, in_flight, flusher, stop, failed, cause }),
+        inner: Arc::new(Inner {
+            raft,
+            id,
+            member,
+            datacenter,
+            peers,
+            readers,
+            outcomes,
+            contact,
+            promise,
+            staging,
+            log_store,
+            published,
+            caught_up,
+            target,
+            leader,
+            in_flight,
+            flusher,
+            stop,
+            failed,
+            cause,
+        }),
     })
 }
 
@@ -142,11 +186,14 @@ fn load(store: Option<StateStore>) -> Result<(Found, Option<StateStore>), Error>
     Ok((Found { tables, position, history, history_floor: loaded.history_floor }, Some(store)))
 }
 
-/// A new server begins a quorum of its own; one that was its quorum's only voter need not wait for
+/// A new server begins a quorum of its own, unless it is to join one; one that was its quorum's only voter need not wait for
 /// anybody's heartbeat before it leads again.
-async fn form_quorum(raft: &Raft, id: u64, member: Member) -> Result<(), Error> {
+async fn form_quorum(raft: &Raft, id: u64, member: &Member, start: Start) -> Result<(), Error> {
     if !raft.is_initialized().await.map_err(fatal)? {
-        return raft.initialize(BTreeMap::from([(id, member)])).await.map_err(fatal);
+        return match start {
+            Start::Alone => raft.initialize(BTreeMap::from([(id, member.clone())])).await.map_err(fatal),
+            Start::Join => Ok(()),
+        };
     }
     let voters: Vec<u64> = raft.voter_ids().collect();
     if voters == [id] {

@@ -17,6 +17,7 @@ use state::{Change, ChangeBatch, Effects, LogIndex, Outcome, RowKey, Tables, app
 use crate::ChangeSink;
 use crate::compaction::Backlog;
 use crate::flusher::{Applied, Flusher, Position};
+use crate::outcomes::Outcomes;
 use crate::types::{Entry, LogId, StoredMembership, TypeConfig};
 
 /// Most commands applied before the tables are published and the proposers answered.
@@ -32,6 +33,7 @@ pub(crate) struct StateMachine {
     sink: Arc<dyn ChangeSink>,
     flusher: Flusher,
     backlog: Arc<Backlog>,
+    outcomes: Arc<Outcomes>,
     apply_time: Histogram,
 }
 
@@ -42,9 +44,10 @@ impl StateMachine {
         sink: Arc<dyn ChangeSink>,
         flusher: Flusher,
         backlog: Arc<Backlog>,
+        outcomes: Arc<Outcomes>,
     ) -> Self {
         let tables = Tables::clone(&published.load());
-        StateMachine { tables, position, published, sink, flusher, backlog, apply_time: histogram!("consul_raft_fsm_apply") }
+        StateMachine { tables, position, published, sink, flusher, backlog, outcomes, apply_time: histogram!("consul_raft_fsm_apply") }
     }
 
     /// Applies one entry to the working copy.
@@ -78,6 +81,7 @@ impl StateMachine {
             self.sink.publish(batch.clone());
         }
         self.sink.advance(tables.applied());
+        self.outcomes.reached(tables.applied().0, &mut group.kept);
         for (responder, outcome) in group.answers.drain(..) {
             responder.send(outcome);
         }
@@ -94,6 +98,8 @@ struct Group {
     bytes: usize,
     rows: Vec<RowKey>,
     batches: Vec<Arc<ChangeBatch>>,
+    /// Outcomes for those who passed their commands on.
+    kept: Vec<(u64, Outcome)>,
     answers: Vec<(openraft::storage::ApplyResponder<TypeConfig>, Option<Outcome>)>,
 }
 
@@ -125,7 +131,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 let (entry, responder) = item?;
                 let outcome = self.step(&entry, &mut group);
                 group.commands += 1;
-                group.answers.extend(responder.map(|responder| (responder, outcome)));
+                match (responder, outcome) {
+                    (Some(responder), outcome) => group.answers.push((responder, outcome)),
+                    (None, Some(outcome)) if self.outcomes.are_wanted() => group.kept.push((entry.log_id.index, outcome)),
+                    (None, _) => {}
+                }
             }
             self.publish(&mut group).await?;
             self.apply_time.record(started.elapsed().as_secs_f64() * 1000.0);
@@ -144,6 +154,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.flusher.replace(Applied { rows: Vec::new(), batches: Vec::new(), tables: snapshot.clone(), position }).await?;
         self.published.store(snapshot.clone());
         self.sink.reset(snapshot.applied());
+        self.outcomes.reached(snapshot.applied().0, &mut Vec::new());
         Ok(())
     }
 

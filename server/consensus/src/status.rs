@@ -5,6 +5,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, ServerState};
 
+use crate::peer::Peers;
 use crate::types::Raft;
 
 /// One server of the quorum.
@@ -43,6 +44,15 @@ pub struct Status {
     pub last_contact: Option<Duration>,
     /// The members of the quorum and its learners.
     pub peers: Vec<Peer>,
+}
+
+/// Where the server lives: as gossip says, else as the log says. `None` when the log does not name
+/// it.
+pub(crate) fn address_of(raft: &Raft, peers: &Peers, id: u64) -> Option<String> {
+    let watch = raft.server_metrics();
+    let metrics = watch.borrow_watched();
+    let member = metrics.membership_config.membership().get_node(&id)?;
+    Some(peers.address(id, &member.address))
 }
 
 pub(crate) fn of(raft: &Raft, id: u64) -> Status {

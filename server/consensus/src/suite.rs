@@ -15,6 +15,7 @@ use crate::compaction::Backlog;
 use crate::error::RootCause;
 use crate::flusher::{Flushed, Flusher, History, HistoryBounds, Position};
 use crate::log_store::LogStore;
+use crate::outcomes::Outcomes;
 use crate::state_machine::StateMachine;
 use crate::types::TypeConfig;
 
@@ -45,7 +46,14 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Option<TempDir>> for Build
         let flushed = Flushed { position: Position::default(), tables: published.load_full() };
         let history = History::new(HistoryBounds { changes_max: 10, bytes_max: 1 << 20 }, 0);
         let flusher = Flusher::start(None, flushed, history, RootCause::default()).unwrap();
-        let machine = StateMachine::new(Position::default(), published, Arc::new(Nobody), flusher, Arc::new(Backlog::default()));
+        let machine = StateMachine::new(
+            Position::default(),
+            published,
+            Arc::new(Nobody),
+            flusher,
+            Arc::new(Backlog::default()),
+            Arc::new(Outcomes::new(0)),
+        );
         Ok((dir, LogStore::new(0, log, recovered, RootCause::default()).unwrap(), machine))
     }
 }

@@ -43,7 +43,12 @@ async fn start(dir: &Path) -> (Consensus, Arc<Recorder>) {
     let member = Member { name: "n1".into(), address: "127.0.0.1:8300".into() };
     let storage = Storage::Durable { log, recovered, state };
     let recorder = Arc::new(Recorder::default());
-    let consensus = Consensus::start(Options { id: 7, member, history: BOUNDS, storage }, recorder.clone()).await.unwrap();
+    let consensus = Consensus::start(
+        Options { id: 7, member, datacenter: "dc1".into(), start: Start::Alone, history: BOUNDS, storage },
+        recorder.clone(),
+    )
+    .await
+    .unwrap();
     consensus.ready().await.unwrap();
     (consensus, recorder)
 }
@@ -82,7 +87,7 @@ async fn until_alone(consensus: &Consensus) {
 #[tokio::test]
 async fn a_write_is_read_back_at_every_consistency() {
     let member = Member::default();
-    let options = Options { id: 1, member, history: BOUNDS, storage: Storage::Memory };
+    let options = Options { id: 1, member, datacenter: "dc1".into(), start: Start::Alone, history: BOUNDS, storage: Storage::Memory };
     let consensus = Consensus::start(options, Arc::new(Recorder::default())).await.unwrap();
     consensus.ready().await.unwrap();
     let proposed = consensus.propose(put("a", "1")).await.unwrap();
@@ -99,7 +104,14 @@ async fn a_write_is_read_back_at_every_consistency() {
 
 #[tokio::test]
 async fn a_refusal_is_an_answer_and_changes_nothing() {
-    let options = Options { id: 1, member: Member::default(), history: BOUNDS, storage: Storage::Memory };
+    let options = Options {
+        id: 1,
+        member: Member::default(),
+        datacenter: "dc1".into(),
+        start: Start::Alone,
+        history: BOUNDS,
+        storage: Storage::Memory,
+    };
     let consensus = Consensus::start(options, Arc::new(Recorder::default())).await.unwrap();
     consensus.ready().await.unwrap();
     let operation = Operation::Kv(KvWrite::Set {

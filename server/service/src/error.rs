@@ -178,7 +178,8 @@ impl From<ConsensusError> for Error {
         let reason = match &error {
             ConsensusError::NoLeader => Reason::NoLeader,
             ConsensusError::NotReady { .. } => Reason::NotReady,
-            ConsensusError::Timeout(_) => Reason::Deadline,
+            ConsensusError::Timeout(_) | ConsensusError::Interrupted => Reason::Deadline,
+            ConsensusError::Quorum(_) => Reason::PreconditionFailed,
             ConsensusError::Overloaded(_) => Reason::Overloaded,
             ConsensusError::Fatal(_) => Reason::StorageFatal,
         };

@@ -1,7 +1,7 @@
 //! A whole service layer on throw-away storage, for the tests of the faces: real consensus, real
 //! watches, no files and no ports.
 
-use consensus::{Consensus, HistoryBounds, Member, Options, Storage};
+use consensus::{Consensus, HistoryBounds, Member, Options, Start, Storage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,7 @@ pub async fn dev_with(limits: Limits) -> Service {
     let stop = CancellationToken::new();
     tokio::spawn(hub.clone().run(stop.clone()));
     let member = Member { name: identity.node_name.to_string(), address: "127.0.0.1:8300".into() };
-    let options = Options { id: 1, member, history, storage: Storage::Memory };
+    let options = Options { id: 1, member, datacenter: "dc1".into(), start: Start::Alone, history, storage: Storage::Memory };
     let consensus = Consensus::start(options, hub.clone()).await.expect("a quorum of one in memory always starts");
     consensus.ready().await.expect("a quorum of one in memory elects itself");
     let (prober, mut requests) = mpsc::channel(CHANNEL);

@@ -1,0 +1,232 @@
+//! The asking side: what the Raft library wants said to a peer.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{Backoff, RPCOption};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use proto::internal::v1 as pb;
+use proto::internal::v1::peer_service_client::PeerServiceClient;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::encode::{log_id_to_proto, vote_to_proto};
+use crate::error::chain;
+use crate::peer::channels::Peers;
+use crate::peer::{snapshot, wire};
+use crate::state_machine::SnapshotData;
+use crate::types::{Member, TypeConfig, Vote};
+
+/// A stream that owes an answer for this long is broken off: the follower is gone, or stuck.
+const STALLED: Duration = Duration::from_secs(2);
+
+/// How long a stream may take to open.
+const OPEN: Duration = Duration::from_secs(1);
+
+/// The pause before a server that could not be reached is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How long the next leader may take to say that it stands for election.
+const TRANSFER: Duration = Duration::from_secs(1);
+
+/// Makes connections to peers.
+pub(crate) struct Network {
+    pub(crate) peers: Peers,
+}
+
+/// One peer.
+pub(crate) struct Peer {
+    id: u64,
+    member: Member,
+    peers: Peers,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
+        Peer { id: target, member: node.clone(), peers: self.peers.clone() }
+    }
+}
+
+impl Peer {
+    async fn client(&self) -> Result<PeerServiceClient<Channel>, Unreachable<TypeConfig>> {
+        let address = self.peers.address(self.id, &self.member.address);
+        self.peers.client(&address).await.map_err(|error| self.unreachable(&chain(&error)))
+    }
+
+    fn unreachable(&self, why: &str) -> Unreachable<TypeConfig> {
+        let address = self.peers.address(self.id, &self.member.address);
+        Unreachable::from_string(format!("server `{}` at {address} can't be reached: {why}", self.member.name))
+    }
+
+    /// A failed request. The connection may be the reason; another is opened next time.
+    fn failed(&self, status: &Status) -> Unreachable<TypeConfig> {
+        self.peers.drop_connection(&self.peers.address(self.id, &self.member.address));
+        self.unreachable(&chain(status))
+    }
+
+    async fn ask_vote(
+        &self,
+        request: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let asked = async {
+            let mut client = self.client().await?;
+            let answer = client.vote(wire::vote_request(self.id, &request, pre_vote)).await.map_err(|status| self.failed(&status))?;
+            wire::vote_response_from(answer.into_inner())
+                .ok_or_else(|| self.unreachable("its answer to a request for a vote means nothing"))
+        };
+        match timeout(option.hard_ttl(), asked).await {
+            Ok(answer) => answer.map_err(RPCError::Unreachable),
+            Err(_) => Err(RPCError::Network(NetworkError::from_string(format!(
+                "server `{}` did not answer a request for a vote",
+                self.member.name
+            )))),
+        }
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let lost = self.unreachable("it ended the stream without an answer");
+        let input = futures::stream::iter([request]).boxed();
+        let mut answers = RaftNetworkV2::stream_append(self, input, option).await?;
+        let answer = answers.next().await.unwrap_or(Err(RPCError::Unreachable(lost)))?;
+        Ok(answer.into())
+    }
+
+    /// One stream carries many requests, each sent without waiting for the answer to the one before.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let mut client = self.client().await?;
+            let sent = Arc::new(AtomicU64::new(0));
+            let (to, counted) = (self.id, sent.clone());
+            let requests = input.map(move |request| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                wire::append_request(to, request)
+            });
+            let opened = timeout(OPEN, client.append(requests)).await;
+            let opened = opened.map_err(|_| self.failed(&Status::deadline_exceeded("it did not open a stream in time")))?;
+            let answers = opened.map_err(|status| self.failed(&status))?.into_inner();
+            let answers = Answers { peer: self, answers, sent, received: 0 };
+            let answers = futures::stream::unfold(Some(answers), |answers| async move {
+                let mut answers = answers?;
+                let answer = answers.next().await?;
+                let more = matches!(answer, Ok(Ok(_)));
+                Some((answer, more.then_some(answers)))
+            });
+            Ok(answers.boxed())
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask_vote(request, false, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.ask_vote(request, true, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let client = self.client().await?;
+        let sent = timeout(option.hard_ttl(), snapshot::send(client, self.id, vote, snapshot));
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = sent => match sent {
+                Ok(Ok(vote)) => Ok(SnapshotResponse::new(vote)),
+                Ok(Err(status)) => Err(self.failed(&status).into()),
+                Err(_) => Err(self.failed(&Status::deadline_exceeded("a snapshot was not installed in time")).into()),
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let message = pb::TransferLeaderRequest {
+            from: Some(vote_to_proto(request.from_leader())),
+            to: *request.to_node_id(),
+            last: request.last_log_id().map(log_id_to_proto),
+        };
+        let asked = async { self.client().await?.transfer_leader(message).await.map_err(|status| self.failed(&status)) };
+        let answer = timeout(TRANSFER, asked).await.map_err(|_| self.unreachable("it did not take over in time"))??;
+        match answer.into_inner().refused {
+            refused if refused.is_empty() => Ok(Ok(())),
+            refused => Err(RPCError::Network(NetworkError::from_string(refused))),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(Backoff::new(std::iter::repeat(RETRY)))
+    }
+}
+
+/// The answers to requests under way on one stream.
+struct Answers<'s> {
+    peer: &'s Peer,
+    answers: Streaming<pb::AppendResponse>,
+    sent: Arc<AtomicU64>,
+    received: u64,
+}
+
+impl Answers<'_> {
+    /// The next answer. A stream that owes none may be silent for as long as it likes.
+    async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
+        loop {
+            let owed = self.sent.load(Ordering::Relaxed) > self.received;
+            match timeout(STALLED, self.answers.message()).await {
+                Ok(Ok(Some(message))) => {
+                    self.received += 1;
+                    let answer = wire::append_response_from(message);
+                    return Some(answer.ok_or_else(|| self.peer.unreachable("its answer to entries means nothing").into()));
+                }
+                Ok(Ok(None)) => return None,
+                Ok(Err(status)) => return Some(Err(self.peer.failed(&status).into())),
+                Err(_) if !owed => {}
+                Err(_) => return Some(Err(self.peer.failed(&Status::deadline_exceeded("it has stopped answering")).into())),
+            }
+        }
+    }
+}
