@@ -1,0 +1,718 @@
+//! A member without a clock, sockets or tasks: packets, time and wishes in, packets and news out.
+//!
+//! Probing tells which lives at which addresses are up. Members' descriptions travel beside it as
+//! news. What is shown of a member follows from the two: described and up is alive, described and
+//! not up any more is failed, or left if it had said so.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use foca::{
+    AccumulatingRuntime, BroadcastHandler, Foca, Invalidates, Member as Probed, OwnedNotification, PeriodicParams, PostcardCodec, Timer,
+};
+use metrics::counter;
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::coordinate::{Coordinate, Vivaldi};
+use crate::event::{self, Event, Events, NewEvent};
+use crate::keyring::Keyring;
+use crate::member::{Entry, Id, Member, RECORD_MAX, Record, Status};
+use crate::wire::{self, Datagram, Dropped, News, PACKET_MAX, State};
+
+/// How long a failed member is shown.
+const FAILED_KEPT: Duration = Duration::from_secs(72 * 3600);
+
+/// How long a member that left is shown.
+const LEFT_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// The worst that one's own health can be rated.
+const HEALTH_MAX: u32 = 8;
+
+/// Most members whose descriptions are held: a bound on what strangers can make one keep.
+const MEMBERS_MAX: usize = 100_000;
+
+/// The pace of a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Each so often one member is probed.
+    pub probe: Duration,
+    /// How long it may take to answer, before others are asked to try.
+    pub answer: Duration,
+    /// A member that does not answer is suspected for this long, times the logarithm of the pool's
+    /// size, before it counts as failed.
+    pub suspicion: Duration,
+    /// Each so often news are sent on.
+    pub gossip: Duration,
+    /// Each so often everything is compared with one other member.
+    pub compare: Duration,
+}
+
+impl Timing {
+    /// For a datacenter.
+    pub const fn lan() -> Self {
+        Timing {
+            probe: Duration::from_secs(1),
+            answer: Duration::from_millis(500),
+            suspicion: Duration::from_secs(3),
+            gossip: Duration::from_millis(200),
+            compare: Duration::from_secs(30),
+        }
+    }
+
+    /// Between datacenters.
+    pub const fn wan() -> Self {
+        Timing {
+            probe: Duration::from_secs(5),
+            answer: Duration::from_secs(3),
+            suspicion: Duration::from_secs(30),
+            gossip: Duration::from_millis(500),
+            compare: Duration::from_secs(60),
+        }
+    }
+
+    /// On one machine, for development.
+    pub const fn local() -> Self {
+        Timing {
+            probe: Duration::from_millis(300),
+            answer: Duration::from_millis(150),
+            suspicion: Duration::from_millis(900),
+            gossip: Duration::from_millis(100),
+            compare: Duration::from_secs(15),
+        }
+    }
+
+    /// What the probing is told for a pool of `size`, when this member's own health is `health`: who
+    /// may be the cause of missing answers gives the others more time (Lifeguard, §IV).
+    fn config(&self, size: usize, health: u32) -> foca::Config {
+        let scale = (size.max(1) as f64).log10().max(1.0);
+        let transmissions = (4.0 * ((size + 1) as f64).log10()).ceil().clamp(2.0, 200.0);
+        let every =
+            |frequency, members| Some(PeriodicParams { frequency, num_members: NonZeroUsize::new(members).unwrap_or(NonZeroUsize::MIN) });
+        foca::Config {
+            probe_period: self.probe,
+            probe_rtt: self.answer,
+            num_indirect_probes: NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN),
+            max_transmissions: NonZeroU8::new(transmissions as u8).unwrap_or(NonZeroU8::MIN),
+            suspect_to_down_after: self.suspicion.mul_f64(scale * f64::from(1 + health)),
+            remove_down_after: Some(LEFT_KEPT),
+            max_packet_size: NonZeroUsize::new(PACKET_MAX).unwrap_or(NonZeroUsize::MIN),
+            notify_down_members: true,
+            periodic_announce: None,
+            periodic_announce_to_down_members: every(self.compare, 2),
+            periodic_gossip: every(self.gossip, 3),
+        }
+    }
+}
+
+/// What a member wants done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Send a datagram.
+    Send(SocketAddr, Vec<u8>),
+    /// Tell that the members are not what they were.
+    Changed,
+    /// Tell of an event.
+    Event(Event),
+}
+
+/// What is known of whom, as far as news need it.
+#[derive(Default)]
+struct Inbox {
+    known: HashMap<String, Known>,
+    events: Events,
+    news: Vec<News>,
+}
+
+struct Known {
+    node_id: String,
+    age: (u64, u64),
+    alive: bool,
+}
+
+/// Takes news out of packets, and says which are new.
+struct Reader {
+    inbox: Arc<Mutex<Inbox>>,
+}
+
+/// What makes older news superfluous.
+enum Key {
+    Record(String, (u64, u64)),
+    Event([u8; 16]),
+}
+
+impl Invalidates for Key {
+    fn invalidates(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Key::Record(name, age), Key::Record(other, older)) => name == other && age >= older,
+            (Key::Event(id), Key::Event(other)) => id == other,
+            _ => false,
+        }
+    }
+}
+
+impl BroadcastHandler<Id> for Reader {
+    type Key = Key;
+    type Error = Unreadable;
+
+    fn receive_item(&mut self, data: &[u8], _sender: Option<&Id>) -> Result<Option<Key>, Unreadable> {
+        let news: News = wire::decode(data).map_err(|_| Unreadable)?;
+        let mut inbox = self.inbox.lock();
+        let key = match &news {
+            News::Event(event) => inbox.events.take(event).then_some(Key::Event(event.id)),
+            News::Record(record) => inbox.note(record).then(|| Key::Record(record.name.clone(), record.age())),
+        };
+        if key.is_some() {
+            inbox.news.push(news);
+        }
+        Ok(key)
+    }
+}
+
+/// News that mean nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("news that can't be read")]
+struct Unreadable;
+
+impl Inbox {
+    /// Takes note of a description; true when it is newer than what is known. A name that a living
+    /// member has is not given to another one.
+    fn note(&mut self, record: &Record) -> bool {
+        if let Some(known) = self.known.get(&record.name) {
+            if known.node_id != record.node_id && known.alive {
+                counter!("lictor_gossip_name_conflicts").increment(1);
+                tracing::warn!(name = record.name, address = %record.id.address, "another node uses the name of a living one; the first one keeps it: give each node a name of its own");
+                return false;
+            }
+            if known.node_id == record.node_id && known.age >= record.age() {
+                return false;
+            }
+        } else if self.known.len() >= MEMBERS_MAX {
+            return false;
+        }
+        let known = Known { node_id: record.node_id.clone(), age: record.age(), alive: false };
+        self.known.insert(record.name.clone(), known);
+        true
+    }
+}
+
+/// One member.
+pub(crate) struct Core {
+    probing: Foca<Id, PostcardCodec, SmallRng, Reader>,
+    runtime: AccumulatingRuntime<Id>,
+    inbox: Arc<Mutex<Inbox>>,
+    timing: Timing,
+    label: u32,
+    pub(crate) label_text: String,
+    pub(crate) keyring: Option<Keyring>,
+    me: Record,
+    entries: BTreeMap<String, Entry>,
+    /// Descriptions of members that nobody has seen up yet, by address.
+    unseen: HashMap<SocketAddr, Record>,
+    /// Lives that are up, by address.
+    up: HashMap<SocketAddr, u64>,
+    coordinates: HashMap<SocketAddr, Coordinate>,
+    vivaldi: Vivaldi,
+    /// Probes under way: when they left.
+    probes: HashMap<SocketAddr, (u8, Duration)>,
+    health: u32,
+    timers: BTreeMap<(Duration, u64), Timer<Id>>,
+    timers_made: u64,
+    rng: SmallRng,
+    now: Duration,
+    outputs: Vec<Output>,
+    configured: (usize, u32),
+}
+
+impl Core {
+    /// A member that knows only itself. `label` tells its pool from others, `clock` is where its
+    /// Lamport clock stood, `seed` decides every chance.
+    pub(crate) fn new(me: Record, timing: Timing, label: &str, keyring: Option<Keyring>, clock: u64, seed: u64) -> Self {
+        let inbox = Arc::new(Mutex::new(Inbox { events: Events::new(clock), ..Inbox::default() }));
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let own = SmallRng::seed_from_u64(rng.random());
+        let reader = Reader { inbox: inbox.clone() };
+        let probing = Foca::with_custom_broadcast(me.id, timing.config(1, 0), rng, PostcardCodec, reader);
+        let mut core = Core {
+            probing,
+            runtime: AccumulatingRuntime::new(),
+            inbox,
+            timing,
+            label: wire::digest(label),
+            label_text: label.to_owned(),
+            keyring,
+            entries: BTreeMap::new(),
+            unseen: HashMap::new(),
+            up: HashMap::new(),
+            coordinates: HashMap::new(),
+            vivaldi: Vivaldi::default(),
+            probes: HashMap::new(),
+            health: 0,
+            timers: BTreeMap::new(),
+            timers_made: 0,
+            rng: own,
+            now: Duration::ZERO,
+            outputs: Vec::new(),
+            configured: (1, 0),
+            me,
+        };
+        core.show_me();
+        core
+    }
+
+    /// A datagram has come.
+    pub(crate) fn datagram(&mut self, now: Duration, bytes: &[u8]) -> Result<(), Dropped> {
+        self.now = now;
+        let content = wire::unwrap(self.label, self.keyring.as_ref(), bytes)?;
+        let datagram: Datagram<'_> = postcard::from_bytes(&content).map_err(|_| Dropped::Malformed)?;
+        let result = self.probing.handle_data(datagram.packet, &mut self.runtime);
+        self.settle(Some(datagram.coordinate));
+        // A packet that was understood in part has done its part.
+        match result {
+            Err(foca::Error::Decode(_) | foca::Error::MalformedPacket | foca::Error::CustomBroadcast(_)) => Err(Dropped::Malformed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        self.now = now;
+        while let Some(first) = self.timers.first_entry() {
+            if first.key().0 > now {
+                break;
+            }
+            let timer = first.remove();
+            // A timer that has become superfluous is no failure.
+            let _ = self.probing.handle_timer(timer, &mut self.runtime);
+            self.settle(None);
+        }
+        self.reap();
+    }
+
+    /// When [`Core::tick`] has something to do next.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        self.timers.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// What is to be done since the last call.
+    pub(crate) fn outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Everything that this member knows.
+    pub(crate) fn state(&self, joining: bool) -> State {
+        let members = self.entries.values().map(|entry| {
+            let coordinate = self.coordinates.get(&entry.record.id.address).copied();
+            (entry.record.clone(), entry.status, coordinate)
+        });
+        let inbox = self.inbox.lock();
+        State {
+            from: self.me.clone(),
+            joining,
+            probed: self.probing.iter_membership_state().cloned().collect(),
+            members: members.collect(),
+            events: inbox.events.kept().cloned().collect(),
+            clock: inbox.events.clock(),
+        }
+    }
+
+    /// Why the member that sent `state` can't be let in.
+    pub(crate) fn refuse(&self, state: &State) -> Option<String> {
+        let new = &state.from;
+        let living = |entry: &&Entry| matches!(entry.status, Status::Alive | Status::Leaving);
+        if let Some(other) = self.entries.get(&new.name).filter(living)
+            && other.record.node_id != new.node_id
+        {
+            let at = other.record.id.address;
+            return Some(format!("the name `{}` belongs to a living node at {at}; give this node another with `-node`", new.name));
+        }
+        let twin = self.entries.values().filter(living).find(|entry| entry.record.node_id == new.node_id && entry.record.name != new.name);
+        twin.map(|twin| {
+            let (id, name, at) = (&new.node_id, &twin.record.name, twin.record.id.address);
+            format!("the node id {id} belongs to the living node `{name}` at {at}; was a data directory copied? remove its `lictor.json`, or give `-node-id`")
+        })
+    }
+
+    /// Takes over what another member knows.
+    pub(crate) fn merge(&mut self, now: Duration, state: State) {
+        self.now = now;
+        self.inbox.lock().events.witness(state.clock);
+        let _ = self.probing.apply_many(
+            state.probed.into_iter().filter(|member| member.id().address != self.me.id.address),
+            false,
+            &mut self.runtime,
+        );
+        let _ = self.probing.apply_many(std::iter::once(Probed::alive(state.from.id)), state.joining, &mut self.runtime);
+        let from = (state.from.clone(), Status::Alive, None);
+        for (record, status, coordinate) in state.members.into_iter().chain([from]) {
+            if let Some(coordinate) = coordinate.filter(Coordinate::is_valid) {
+                self.coordinates.entry(record.id.address).or_insert(coordinate);
+            }
+            if record.name == self.me.name || self.inbox.lock().note(&record) {
+                self.take_record(record, Some(status));
+            }
+        }
+        for event in state.events {
+            if self.inbox.lock().events.take(&event) {
+                self.outputs.push(Output::Event(event));
+            }
+        }
+        self.settle(None);
+    }
+
+    /// Says something else of oneself.
+    pub(crate) fn set_tags(&mut self, now: Duration, tags: BTreeMap<String, String>) -> Result<(), String> {
+        let record = Record { tags, version: self.me.version + 1, ..self.me.clone() };
+        let bytes = wire::encode(&record).len();
+        if bytes > RECORD_MAX {
+            return Err(format!("the tags of this node take {bytes} bytes, and {RECORD_MAX} are allowed"));
+        }
+        self.now = now;
+        self.me = record;
+        self.tell_of_me();
+        self.settle(None);
+        Ok(())
+    }
+
+    /// Fires an event.
+    pub(crate) fn fire(&mut self, now: Duration, new: NewEvent) -> Result<Event, String> {
+        if let Some(refusal) = event::refuse(&new) {
+            return Err(refusal);
+        }
+        self.now = now;
+        let NewEvent { name, payload, node_filter, service_filter, tag_filter } = new;
+        let ltime = self.inbox.lock().events.tick();
+        let mut id: [u8; 16] = self.rng.random();
+        // The marks of a random UUID (RFC 9562, §5.4).
+        id[6] = id[6] & 0x0f | 0x40;
+        id[8] = id[8] & 0x3f | 0x80;
+        let event = Event { id, ltime, name, payload, node_filter, service_filter, tag_filter };
+        let bytes = wire::encode(&News::Event(event.clone()));
+        self.probing.add_broadcast(&bytes).map_err(|error| format!("the event can't be sent: {error}"))?;
+        let _ = self.probing.broadcast(&mut self.runtime);
+        self.settle(None);
+        Ok(event)
+    }
+
+    /// Says that this member goes. It still answers until [`Core::depart`].
+    pub(crate) fn announce_leave(&mut self, now: Duration) {
+        self.now = now;
+        self.me.leaving = true;
+        self.me.version += 1;
+        self.tell_of_me();
+        self.settle(None);
+    }
+
+    /// Goes.
+    pub(crate) fn depart(&mut self, now: Duration) {
+        self.now = now;
+        let _ = self.probing.leave_cluster(&mut self.runtime);
+        self.settle(None);
+        self.timers.clear();
+    }
+
+    /// Tells everybody that a failed member is gone for good; with `prune`, to forget it.
+    pub(crate) fn force_leave(&mut self, now: Duration, name: &str, prune: bool) -> Result<(), String> {
+        self.now = now;
+        let entry = self.entries.get(name).ok_or_else(|| format!("there is no member `{name}`"))?;
+        if entry.status == Status::Alive {
+            return Err(format!("`{name}` is alive and would come back at once; stop it, or have it leave"));
+        }
+        let record = Record { leaving: true, pruned: prune, version: entry.record.version + 1, ..entry.record.clone() };
+        let bytes = wire::encode(&News::Record(record));
+        self.probing.add_broadcast(&bytes).map_err(|error| format!("the news can't be sent: {error}"))?;
+        let _ = self.probing.broadcast(&mut self.runtime);
+        self.settle(None);
+        Ok(())
+    }
+
+    /// Everybody, this member included.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.entries.values().map(Entry::member).collect()
+    }
+
+    /// The events that are kept, oldest first.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.inbox.lock().events.kept().cloned().collect()
+    }
+
+    /// Where the Lamport clock stands.
+    pub(crate) fn clock(&self) -> u64 {
+        self.inbox.lock().events.clock()
+    }
+
+    /// This member's own coordinate.
+    pub(crate) fn coordinate(&self) -> Coordinate {
+        self.vivaldi.at
+    }
+
+    /// The coordinate of a member, once it was heard.
+    pub(crate) fn coordinate_of(&self, name: &str) -> Option<Coordinate> {
+        if name == self.me.name {
+            return Some(self.vivaldi.at);
+        }
+        self.coordinates.get(&self.entries.get(name)?.record.id.address).copied()
+    }
+
+    /// How this member rates its own health: 0 is well.
+    pub(crate) fn health(&self) -> u32 {
+        self.health
+    }
+
+    /// Some other member that is as `wanted`, by chance.
+    pub(crate) fn pick(&mut self, wanted: Status) -> Option<SocketAddr> {
+        let me = self.me.id.address;
+        let fit = |entry: &&Entry| entry.status == wanted && entry.record.id.address != me;
+        let count = self.entries.values().filter(fit).count();
+        let chosen = (count > 0).then(|| self.rng.random_range(0..count))?;
+        self.entries.values().filter(fit).nth(chosen).map(|entry| entry.record.id.address)
+    }
+
+    fn tell_of_me(&mut self) {
+        let bytes = wire::encode(&News::Record(self.me.clone()));
+        if let Err(error) = self.probing.add_broadcast(&bytes) {
+            tracing::warn!(%error, "what this node says of itself can't be sent");
+        }
+        let _ = self.probing.broadcast(&mut self.runtime);
+        self.show_me();
+    }
+
+    fn show_me(&mut self) {
+        self.inbox.lock().note(&self.me);
+        let status = if self.me.leaving { Status::Leaving } else { Status::Alive };
+        self.entries.insert(self.me.name.clone(), Entry { record: self.me.clone(), status, since: self.now });
+        self.know_alive(&self.me.name.clone(), true);
+        self.outputs.push(Output::Changed);
+    }
+
+    /// Brings everything that the probing has left behind to where it belongs.
+    fn settle(&mut self, coordinate: Option<Coordinate>) {
+        loop {
+            let mut quiet = true;
+            while let Some((to, packet)) = self.runtime.to_send() {
+                let content = wire::encode(&Datagram { coordinate: self.vivaldi.at, packet: &packet });
+                self.outputs.push(Output::Send(to.address, wire::wrap(self.label, self.keyring.as_ref(), &content)));
+            }
+            while let Some((after, timer)) = self.runtime.to_schedule() {
+                self.timers_made += 1;
+                self.timers.insert((self.now + after, self.timers_made), timer);
+            }
+            while let Some(notification) = self.runtime.to_notify() {
+                quiet = false;
+                self.notice(notification, coordinate);
+            }
+            let news = std::mem::take(&mut self.inbox.lock().news);
+            for news in news {
+                quiet = false;
+                match news {
+                    News::Event(event) => self.outputs.push(Output::Event(event)),
+                    News::Record(record) => self.take_record(record, None),
+                }
+            }
+            if quiet {
+                break;
+            }
+        }
+        self.reconfigure();
+    }
+
+    fn notice(&mut self, notification: OwnedNotification<Id>, coordinate: Option<Coordinate>) {
+        match notification {
+            OwnedNotification::MemberUp(id) => {
+                self.up.insert(id.address, id.bump);
+                self.judge_address(id.address);
+            }
+            OwnedNotification::MemberDown(id) => {
+                self.up.remove(&id.address);
+                self.probes.remove(&id.address);
+                self.judge_address(id.address);
+            }
+            OwnedNotification::Rename(_, new) => {
+                if let Some(bump) = self.up.get_mut(&new.address) {
+                    *bump = new.bump;
+                }
+            }
+            OwnedNotification::Rejoin(id) => {
+                // Others held this one for dead: it may be slow, so it trusts its own clock less.
+                self.worsen();
+                counter!("lictor_gossip_refutations").increment(1);
+                self.me.id = id;
+                self.me.version += 1;
+                self.tell_of_me();
+            }
+            OwnedNotification::DataSent(header) => {
+                if let foca::Message::Ping(number) = header.message {
+                    self.probes.insert(header.dst.address, (number, self.now));
+                }
+            }
+            OwnedNotification::DataReceived(header) => {
+                if let Some(coordinate) = coordinate.filter(Coordinate::is_valid) {
+                    self.coordinates.insert(header.src.address, coordinate);
+                }
+                if let foca::Message::Ack(number) = header.message {
+                    self.answered(header.src.address, number);
+                }
+            }
+            OwnedNotification::ProbeFailed(_, id) => {
+                counter!("lictor_gossip_probes_failed").increment(1);
+                self.probes.remove(&id.address);
+                self.worsen();
+            }
+            OwnedNotification::Active | OwnedNotification::Idle | OwnedNotification::Defunct => {}
+        }
+    }
+
+    fn answered(&mut self, address: SocketAddr, number: u8) {
+        let Some((expected, sent)) = self.probes.remove(&address) else { return };
+        if expected != number {
+            return;
+        }
+        self.health = self.health.saturating_sub(1);
+        if let Some(other) = self.coordinates.get(&address) {
+            let rng = &mut self.rng;
+            self.vivaldi.observe(other, self.now.saturating_sub(sent), || rng.random());
+        }
+    }
+
+    fn worsen(&mut self) {
+        self.health = (self.health + 1).min(HEALTH_MAX);
+    }
+
+    /// Gives the probing what depends on the pool's size and on this member's health.
+    fn reconfigure(&mut self) {
+        // News of every member come one by one: a tenth more or less changes nothing.
+        let (size, health) = (self.up.len() + 1, self.health);
+        let (before, rated) = self.configured;
+        if health != rated || size.abs_diff(before) * 10 > before {
+            self.configured = (size, health);
+            if let Err(error) = self.probing.set_config(self.timing.config(size, health)) {
+                tracing::warn!(%error, "the probing keeps its old pace");
+            }
+        }
+    }
+
+    /// A member's newer description.
+    fn take_record(&mut self, record: Record, hint: Option<Status>) {
+        if record.name == self.me.name {
+            return self.defend(&record);
+        }
+        if record.pruned {
+            if self.entries.remove(&record.name).is_some() {
+                self.outputs.push(Output::Changed);
+            }
+            return;
+        }
+        let address = record.id.address;
+        // Whoever lived at this address before under another name is gone.
+        let former =
+            |entry: &Entry| entry.record.id.address == address && entry.record.id.bump < record.id.bump && entry.record.name != record.name;
+        let former: Vec<String> = self.entries.values().filter(|entry| former(entry)).map(|entry| entry.record.name.clone()).collect();
+        for name in former {
+            self.set_status(&name, Status::Left);
+        }
+        let shown = self.entries.get(&record.name).map(|entry| entry.status).or(hint);
+        let status = match (self.up.contains_key(&address), record.leaving, shown) {
+            (true, true, _) => Status::Leaving,
+            (true, false, _) => Status::Alive,
+            (false, true, _) => Status::Left,
+            // Nobody has told yet that it is up: what others hold of it counts, or nothing.
+            (false, false, Some(Status::Alive | Status::Leaving)) if hint.is_some() => Status::Failed,
+            (false, false, Some(status)) => status,
+            (false, false, None) => {
+                if self.unseen.len() < MEMBERS_MAX {
+                    self.unseen.insert(address, record);
+                }
+                return;
+            }
+        };
+        let name = record.name.clone();
+        let since = self.entries.get(&name).filter(|entry| entry.status == status).map_or(self.now, |entry| entry.since);
+        self.entries.insert(name.clone(), Entry { record, status, since });
+        self.know_alive(&name, matches!(status, Status::Alive | Status::Leaving));
+        self.outputs.push(Output::Changed);
+    }
+
+    /// Somebody says something of this member that it has not said itself.
+    fn defend(&mut self, record: &Record) {
+        if record.node_id != self.me.node_id {
+            counter!("lictor_gossip_name_conflicts").increment(1);
+            tracing::error!(address = %record.id.address, "another node uses this node's name `{}`; rename one of them", self.me.name);
+            return;
+        }
+        if record.age() <= self.me.age() || self.me.leaving {
+            return;
+        }
+        self.me.version = record.version.max(self.me.version) + 1;
+        if record.id.bump > self.me.id.bump {
+            // An earlier life had a later clock.
+            let id = Id { bump: record.id.bump + 1, ..self.me.id };
+            if self.probing.change_identity(id, &mut self.runtime).is_ok() {
+                self.me.id = id;
+            }
+        }
+        self.tell_of_me();
+    }
+
+    /// Shows the members at `address` as they are now.
+    fn judge_address(&mut self, address: SocketAddr) {
+        let up = self.up.get(&address).copied();
+        if up.is_some()
+            && let Some(record) = self.unseen.remove(&address)
+        {
+            self.take_record(record, None);
+        }
+        let here = self.entries.values().filter(|entry| entry.record.id.address == address && entry.record.name != self.me.name);
+        let newest = here.clone().map(|entry| entry.record.id.bump).max();
+        let judged: Vec<(String, Status)> = here
+            .filter(|entry| Some(entry.record.id.bump) == newest)
+            .map(|entry| {
+                let status = match (up.is_some(), entry.record.leaving) {
+                    (true, false) => Status::Alive,
+                    (true, true) => Status::Leaving,
+                    (false, true) => Status::Left,
+                    (false, false) => Status::Failed,
+                };
+                (entry.record.name.clone(), status)
+            })
+            .collect();
+        for (name, status) in judged {
+            self.set_status(&name, status);
+        }
+    }
+
+    fn set_status(&mut self, name: &str, status: Status) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        if entry.status == status {
+            return;
+        }
+        tracing::info!(member = name, address = %entry.record.id.address, before = entry.status.as_str(), now = status.as_str(), "a member's state has changed");
+        entry.status = status;
+        entry.since = self.now;
+        self.know_alive(name, matches!(status, Status::Alive | Status::Leaving));
+        self.outputs.push(Output::Changed);
+    }
+
+    fn know_alive(&mut self, name: &str, alive: bool) {
+        if let Some(known) = self.inbox.lock().known.get_mut(name) {
+            known.alive = alive;
+        }
+    }
+
+    /// Forgets who is gone for long.
+    fn reap(&mut self) {
+        let now = self.now;
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| match entry.status {
+            Status::Failed => now.saturating_sub(entry.since) < FAILED_KEPT,
+            Status::Left => now.saturating_sub(entry.since) < LEFT_KEPT,
+            Status::Alive | Status::Leaving => true,
+        });
+        if self.entries.len() != before {
+            self.outputs.push(Output::Changed);
+        }
+    }
+}

@@ -1,0 +1,645 @@
+//! A member at work: [`Core`](crate::core::Core) with a clock, sockets and tasks.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::coordinate::Coordinate;
+use crate::core::{Core, Output, Timing};
+use crate::event::{Event, NewEvent};
+use crate::keyring::{Key, Keyring};
+use crate::member::{Id, Member, Record, Status};
+use crate::stream::{self, Asked, Envelope};
+use crate::wire::{self, Dropped, KeyCommand, Question, Reply};
+
+/// Connections that are answered at a time; more wait in the system's queue.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Events that a slow listener may be behind before it misses some.
+const EVENTS_QUEUED: usize = 256;
+
+/// Failed members are tried again each so often, and all that were ever known while this one is alone.
+const RECONNECT: Duration = Duration::from_secs(10);
+const RECONNECT_ALONE: Duration = Duration::from_secs(1);
+
+/// Each so often what a restart needs is written, if it has changed.
+const REMEMBER: Duration = Duration::from_secs(5);
+
+/// How long the system is given to name an address.
+const RESOLVE: Duration = Duration::from_secs(2);
+
+/// Peers that are remembered for the next start.
+const REMEMBERED_MAX: usize = 64;
+
+/// Dropped packets are told in the log at most each so often.
+const COMPLAIN: Duration = Duration::from_secs(10);
+
+/// How a pool is taken part in.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// This member's name.
+    pub name: String,
+    /// The node's UUID.
+    pub node_id: String,
+    /// The address that others reach it at; the port is the socket's own when 0.
+    pub advertise: SocketAddr,
+    /// What it says of itself.
+    pub tags: BTreeMap<String, String>,
+    /// What tells this pool from others: its kind and, for a LAN pool, the datacenter.
+    pub label: String,
+    /// The pace.
+    pub timing: Timing,
+    /// The keys, if packets are sealed.
+    pub keyring: Option<Keyring>,
+    /// Where peers and clocks are remembered over a restart.
+    pub memory: Option<PathBuf>,
+    /// Where changed keys are kept.
+    pub keyring_file: Option<PathBuf>,
+    /// Whether a member that had left in good order goes back by itself.
+    pub rejoin_after_leave: bool,
+}
+
+/// Why a pool can't be taken part in.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A socket can't be had.
+    #[error("gossip can't use {address}: {source}; is another agent running, or is the address another machine's?")]
+    Socket {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The request can't be met. Nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What became of an attempt to join.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JoinReport {
+    /// Members that have let this one in.
+    pub joined: usize,
+    /// Addresses that did not, and why.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Something to be done with the keys of every member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyOperation {
+    /// Tell the keys.
+    List,
+    /// Add a key that opens.
+    Install(Key),
+    /// Seal with this key from now on.
+    Use(Key),
+    /// Take a key out.
+    Remove(Key),
+}
+
+/// The keys of each member that answered, or why it did not.
+pub type KeyAnswers = BTreeMap<String, Result<Vec<Key>, String>>;
+
+/// The sockets of a pool: UDP and TCP on one port.
+pub struct Sockets {
+    datagrams: UdpSocket,
+    listener: TcpListener,
+}
+
+impl Sockets {
+    /// Opens both; port 0 lets the system choose one for both.
+    pub async fn bind(address: SocketAddr) -> Result<Sockets, Error> {
+        let failed = |source| Error::Socket { address, source };
+        let listener = net::listen(address).await.map_err(failed)?;
+        let chosen = listener.local_addr().map_err(failed)?;
+        let datagrams = net::datagrams(chosen).await.map_err(failed)?;
+        Ok(Sockets { datagrams, listener })
+    }
+
+    /// Where they are.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// One agent's part in one pool. Clones share it.
+#[derive(Clone)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    core: Mutex<Core>,
+    started: Instant,
+    advertise: SocketAddr,
+    label: String,
+    datagrams: UdpSocket,
+    changes: watch::Sender<u64>,
+    events: broadcast::Sender<Event>,
+    rescheduled: Notify,
+    memory: Option<PathBuf>,
+    keyring_file: Option<PathBuf>,
+    previous: Vec<SocketAddr>,
+    complaints: Mutex<Option<Instant>>,
+    left: std::sync::atomic::AtomicBool,
+    timing: Timing,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What is remembered over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Memory {
+    clock: u64,
+    left: bool,
+    peers: Vec<SocketAddr>,
+}
+
+impl Pool {
+    /// Takes part from now on. Alone, until it joins others or, after a restart, finds those that it
+    /// knew.
+    pub fn start(options: Options, sockets: Sockets) -> Result<Pool, Error> {
+        let failed = |source| Error::Socket { address: options.advertise, source };
+        let port = sockets.local_address().map_err(failed)?.port();
+        let advertise =
+            SocketAddr::new(options.advertise.ip(), if options.advertise.port() == 0 { port } else { options.advertise.port() });
+        let memory = options.memory.as_deref().map(recall).unwrap_or_default();
+        let bump = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let id = Id { address: advertise, bump };
+        let me = Record { name: options.name, node_id: options.node_id, id, version: 1, tags: options.tags, leaving: false, pruned: false };
+        let core = Core::new(me, options.timing, &options.label, options.keyring, memory.clock, rand::random());
+        let previous = if memory.left && !options.rejoin_after_leave { Vec::new() } else { memory.peers };
+        let shared = Arc::new(Shared {
+            core: Mutex::new(core),
+            started: Instant::now(),
+            advertise,
+            label: options.label,
+            datagrams: sockets.datagrams,
+            changes: watch::Sender::new(0),
+            events: broadcast::Sender::new(EVENTS_QUEUED),
+            rescheduled: Notify::new(),
+            memory: options.memory,
+            keyring_file: options.keyring_file,
+            previous,
+            complaints: Mutex::new(None),
+            left: std::sync::atomic::AtomicBool::new(false),
+            timing: options.timing,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let pool = Pool { shared };
+        pool.spawn(pool.clone().receive());
+        pool.spawn(pool.clone().keep_time());
+        pool.spawn(pool.clone().accept(sockets.listener));
+        pool.spawn(pool.clone().compare());
+        pool.spawn(pool.clone().reconnect());
+        pool.spawn(pool.clone().remember());
+        Ok(pool)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.shared.stop.clone();
+        self.shared.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Where others reach this member.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.advertise
+    }
+
+    /// Everybody that is known, this member included, by name.
+    pub fn members(&self) -> Vec<Member> {
+        self.shared.core.lock().members()
+    }
+
+    /// Changes whenever the members do.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Joins by way of each of `addresses` (`host` or `host:port`), all at once. When it returns,
+    /// everybody that those knew is known here.
+    pub async fn join(&self, addresses: &[String]) -> JoinReport {
+        let mut attempts = JoinSet::new();
+        for address in addresses {
+            let (pool, address) = (self.clone(), address.clone());
+            attempts.spawn(async move {
+                let result = pool.join_one(&address).await;
+                (address, result)
+            });
+        }
+        let mut report = JoinReport::default();
+        while let Some(Ok((address, result))) = attempts.join_next().await {
+            match result {
+                Ok(()) => report.joined += 1,
+                Err(why) => report.failed.push((address, why)),
+            }
+        }
+        report
+    }
+
+    async fn join_one(&self, address: &str) -> Result<(), String> {
+        let target = with_port(address, self.shared.advertise.port());
+        let found = net::resolve(&target, RESOLVE).await.map_err(|error| format!("`{address}` can't be resolved: {error}"))?;
+        let mut why = format!("`{address}` names no address");
+        for candidate in found {
+            match self.compare_with(&candidate.to_string(), true).await {
+                Ok(()) => return Ok(()),
+                Err(refused) => why = refused,
+            }
+        }
+        Err(why)
+    }
+
+    /// Tells everybody that this member goes, and goes. Nothing is answered any more afterwards.
+    pub async fn leave(&self) {
+        self.shared.left.store(true, std::sync::atomic::Ordering::Release);
+        self.drive(|core, now| core.announce_leave(now));
+        // By stream as well: a datagram may be lost, and the next one never comes.
+        for _ in 0..2 {
+            let peer = self.shared.core.lock().pick(Status::Alive);
+            if let Some(peer) = peer {
+                let _ = self.compare_with(&peer.to_string(), false).await;
+            }
+        }
+        sleep(self.shared.timing.gossip * 4).await;
+        self.drive(|core, now| core.depart(now));
+        self.write_memory();
+        self.stop().await;
+    }
+
+    /// Stops without a word: the others will find this member failed.
+    pub async fn stop(&self) {
+        self.write_memory();
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// Tells everybody that a failed member is gone for good; with `prune`, to forget it.
+    pub fn force_leave(&self, name: &str, prune: bool) -> Result<(), Error> {
+        self.drive(|core, now| core.force_leave(now, name, prune)).map_err(Error::Refused)
+    }
+
+    /// Says something else of this member.
+    pub fn set_tags(&self, tags: BTreeMap<String, String>) -> Result<(), Error> {
+        self.drive(|core, now| core.set_tags(now, tags)).map_err(Error::Refused)
+    }
+
+    /// Fires an event. It comes back by [`Pool::subscribe`] like everybody else's.
+    pub fn fire(&self, event: NewEvent) -> Result<Event, Error> {
+        self.drive(|core, now| core.fire(now, event)).map_err(Error::Refused)
+    }
+
+    /// The latest events, oldest first.
+    pub fn events(&self) -> Vec<Event> {
+        self.shared.core.lock().events()
+    }
+
+    /// Events from now on. A listener that is too slow is told how many it has missed, and finds
+    /// them in [`Pool::events`].
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// This member's place in the network.
+    pub fn coordinate(&self) -> Coordinate {
+        self.shared.core.lock().coordinate()
+    }
+
+    /// The place of a member, once it was heard.
+    pub fn coordinate_of(&self, name: &str) -> Option<Coordinate> {
+        self.shared.core.lock().coordinate_of(name)
+    }
+
+    /// Whether packets are sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.shared.core.lock().keyring.is_some()
+    }
+
+    /// Has every living member do something with its keys, and collects their answers.
+    pub async fn keys(&self, operation: KeyOperation) -> Result<KeyAnswers, Error> {
+        if !self.is_sealed() {
+            return Err(Error::Refused("this pool is not sealed, so it has no keys; start every agent with `-encrypt`".into()));
+        }
+        let bytes = |key: &Key| wire::encode(&key.to_base64());
+        let command = match &operation {
+            KeyOperation::List => KeyCommand::List,
+            KeyOperation::Install(key) => KeyCommand::Install(bytes(key)),
+            KeyOperation::Use(key) => KeyCommand::Use(bytes(key)),
+            KeyOperation::Remove(key) => KeyCommand::Remove(bytes(key)),
+        };
+        let mut asked = JoinSet::new();
+        let living = self.members().into_iter().filter(|member| member.status == Status::Alive);
+        for member in living {
+            let (pool, command) = (self.clone(), command.clone());
+            asked.spawn(async move {
+                let address = SocketAddr::new(member.address, member.port);
+                let answer = if address == pool.address() {
+                    Ok(pool.do_keys(&command))
+                } else {
+                    pool.ask(&address.to_string(), &Question::Keys(command)).await
+                };
+                let keys = match answer {
+                    Ok(Reply::Keys(keys)) => keys.iter().map(|key| read_key(key)).collect(),
+                    Ok(Reply::Refused(why)) | Err(why) => Err(why),
+                    Ok(Reply::State(_)) => Err("it answered something else".to_owned()),
+                };
+                (member.name, keys)
+            });
+        }
+        let mut answers = KeyAnswers::new();
+        while let Some(Ok((name, keys))) = asked.join_next().await {
+            answers.insert(name, keys);
+        }
+        Ok(answers)
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// Lets the core work, and does what it wants done.
+    fn drive<T>(&self, work: impl FnOnce(&mut Core, Duration) -> T) -> T {
+        let (result, outputs) = {
+            let mut core = self.shared.core.lock();
+            let before = core.next();
+            let result = work(&mut core, self.now());
+            if core.next() != before {
+                self.shared.rescheduled.notify_one();
+            }
+            (result, core.outputs())
+        };
+        for output in outputs {
+            match output {
+                // A datagram that the system won't take now is lost, like any other.
+                Output::Send(to, bytes) => match self.shared.datagrams.try_send_to(&bytes, to) {
+                    Ok(_) => counter!("lictor_gossip_datagrams_sent").increment(1),
+                    Err(error) => tracing::debug!(%error, %to, "a datagram was not sent"),
+                },
+                Output::Changed => self.shared.changes.send_modify(|changes| *changes += 1),
+                // Without a listener nobody misses it.
+                Output::Event(event) => drop(self.shared.events.send(event)),
+            }
+        }
+        result
+    }
+
+    fn envelope(&self) -> Envelope {
+        let core = self.shared.core.lock();
+        Envelope { label: wire::digest(&core.label_text), keyring: core.keyring.clone() }
+    }
+
+    async fn receive(self) {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let (length, from) = match self.shared.datagrams.recv_from(&mut buffer).await {
+                Ok(received) => received,
+                Err(error) => {
+                    // Such as the refusal of an earlier datagram: not this socket's fault.
+                    tracing::debug!(%error, "a datagram was not received");
+                    continue;
+                }
+            };
+            counter!("lictor_gossip_datagrams_received").increment(1);
+            if let Err(dropped) = self.drive(|core, now| core.datagram(now, &buffer[..length])) {
+                self.complain(dropped, from);
+            }
+        }
+    }
+
+    /// Counts what was dropped, and tells of it now and then.
+    fn complain(&self, dropped: Dropped, from: SocketAddr) {
+        counter!("lictor_gossip_dropped", "reason" => dropped.as_str()).increment(1);
+        let mut last = self.shared.complaints.lock();
+        if last.is_none_or(|last| last.elapsed() > COMPLAIN) {
+            *last = Some(Instant::now());
+            tracing::warn!(%from, pool = self.shared.label, reason = dropped.as_str(), "gossip was dropped; it is counted in `lictor_gossip_dropped`");
+        }
+    }
+
+    async fn keep_time(self) {
+        loop {
+            let next = self.shared.core.lock().next();
+            let due = next.map(|at| tokio::time::Instant::from_std(self.shared.started + at));
+            tokio::select! {
+                () = self.shared.rescheduled.notified() => continue,
+                () = async { match due { Some(due) => sleep_until(due).await, None => std::future::pending().await } } => {}
+            }
+            self.drive(|core, now| core.tick(now));
+            gauge!("lictor_gossip_health", "pool" => self.shared.label.clone()).set(f64::from(self.shared.core.lock().health()));
+        }
+    }
+
+    async fn accept(self, listener: TcpListener) {
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    let pool = self.clone();
+                    self.spawn(async move {
+                        if let Err(error) = pool.answer(stream, from).await {
+                            tracing::debug!(%error, %from, "a gossip connection has ended early");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "gossip connections can't be accepted");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, mut stream: TcpStream, from: SocketAddr) -> io::Result<()> {
+        let envelope = self.envelope();
+        let reply = match stream::question(&envelope, &self.shared.label, &mut stream).await? {
+            Asked::Question(Question::Compare(state)) => self.take_state(*state, from),
+            Asked::Question(Question::Keys(command)) => self.do_keys(&command),
+            Asked::Dropped(dropped, refusal) => {
+                self.complain(dropped, from);
+                return match refusal {
+                    Some(bytes) => stream::answer_bytes(&mut stream, &bytes).await,
+                    None => Ok(()),
+                };
+            }
+        };
+        stream::answer(&envelope, &mut stream, &reply).await
+    }
+
+    /// Takes over what another member knows, and tells it what is known here.
+    fn take_state(&self, state: wire::State, from: SocketAddr) -> Reply {
+        let refused = self.shared.core.lock().refuse(&state);
+        if let Some(why) = refused {
+            counter!("lictor_gossip_joins_refused").increment(1);
+            tracing::warn!(%from, name = state.from.name, "a member was not let in: {why}");
+            return Reply::Refused(why);
+        }
+        self.drive(|core, now| {
+            core.merge(now, state);
+            Reply::State(Box::new(core.state(false)))
+        })
+    }
+
+    async fn ask(&self, address: &str, question: &Question) -> Result<Reply, String> {
+        stream::ask(&self.envelope(), address, question).await
+    }
+
+    /// Compares everything with the member at `address`.
+    async fn compare_with(&self, address: &str, joining: bool) -> Result<(), String> {
+        let state = self.shared.core.lock().state(joining);
+        match self.ask(address, &Question::Compare(Box::new(state))).await? {
+            Reply::State(state) => {
+                self.drive(|core, now| core.merge(now, *state));
+                Ok(())
+            }
+            Reply::Refused(why) => Err(why),
+            Reply::Keys(_) => Err("it answered something else".into()),
+        }
+    }
+
+    async fn compare(self) {
+        loop {
+            sleep(self.shared.timing.compare.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
+            let peer = self.shared.core.lock().pick(Status::Alive);
+            if let Some(peer) = peer
+                && let Err(error) = self.compare_with(&peer.to_string(), false).await
+            {
+                tracing::debug!(error, %peer, "the pool was not compared");
+            }
+        }
+    }
+
+    /// Tries those that were lost, and after a restart those that were known.
+    async fn reconnect(self) {
+        let mut previous = self.shared.previous.iter().cycle();
+        loop {
+            let (lost, alone) = {
+                let mut core = self.shared.core.lock();
+                (core.pick(Status::Failed), core.pick(Status::Alive).is_none())
+            };
+            let candidate = if alone { previous.next().copied().or(lost) } else { lost };
+            if let Some(peer) = candidate.filter(|peer| *peer != self.shared.advertise) {
+                match self.compare_with(&peer.to_string(), true).await {
+                    Ok(()) => tracing::info!(%peer, "joined again"),
+                    Err(error) => tracing::debug!(error, %peer, "a lost member can't be reached"),
+                }
+            }
+            sleep(if alone { RECONNECT_ALONE } else { RECONNECT }).await;
+        }
+    }
+
+    async fn remember(self) {
+        let mut written = Memory::default();
+        loop {
+            sleep(REMEMBER).await;
+            let memory = self.memory();
+            if memory != written {
+                self.write_memory();
+                written = memory;
+            }
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        let core = self.shared.core.lock();
+        let peers = core.members().into_iter().filter(|member| member.status == Status::Alive);
+        let peers = peers.map(|member| SocketAddr::new(member.address, member.port)).filter(|peer| *peer != self.shared.advertise);
+        let left = self.shared.left.load(std::sync::atomic::Ordering::Acquire);
+        Memory { clock: core.clock(), left, peers: peers.take(REMEMBERED_MAX).collect() }
+    }
+
+    /// Losing it costs a restarted member one configured address to join by.
+    fn write_memory(&self) {
+        let Some(path) = &self.shared.memory else { return };
+        let bytes = serde_json::to_vec(&self.memory()).expect("plain data can always be written as JSON");
+        if let Err(error) = replace(path, &bytes) {
+            tracing::warn!(%error, file = %path.display(), "the pool's members can't be remembered for the next start");
+        }
+    }
+
+    /// Does something with this member's own keys.
+    fn do_keys(&self, command: &KeyCommand) -> Reply {
+        let mut core = self.shared.core.lock();
+        let Some(ring) = &core.keyring else { return Reply::Refused("this member has no keys".into()) };
+        let mut ring = ring.clone();
+        let done = match command {
+            KeyCommand::List => Ok(()),
+            KeyCommand::Install(key) => read_key(key).and_then(|key| ring.install(key)),
+            KeyCommand::Use(key) => read_key(key).and_then(|key| ring.use_key(&key)),
+            KeyCommand::Remove(key) => read_key(key).and_then(|key| ring.remove(&key)),
+        };
+        if let Err(why) = done {
+            return Reply::Refused(why);
+        }
+        let keys: Vec<String> = ring.keys().iter().map(Key::to_base64).collect();
+        if *command != KeyCommand::List
+            && let Some(path) = &self.shared.keyring_file
+            && let Err(error) = replace(path, &serde_json::to_vec(&keys).expect("texts can always be written as JSON"))
+        {
+            return Reply::Refused(format!("the keys can't be written to `{}`: {error}", path.display()));
+        }
+        core.keyring = Some(ring);
+        Reply::Keys(keys.iter().map(wire::encode).collect())
+    }
+}
+
+fn read_key(bytes: &[u8]) -> Result<Key, String> {
+    let text: String = wire::decode(bytes).map_err(|_| "the key can't be read".to_owned())?;
+    Key::from_base64(&text).map_err(|error| error.to_string())
+}
+
+/// `address` with a port.
+fn with_port(address: &str, port: u16) -> String {
+    if let Ok(ip) = address.parse::<IpAddr>() {
+        return SocketAddr::new(ip, port).to_string();
+    }
+    let bracketed = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(|ip| ip.parse::<IpAddr>().ok());
+    match bracketed {
+        Some(ip) => SocketAddr::new(ip, port).to_string(),
+        None if address.contains(':') => address.to_owned(),
+        None => format!("{address}:{port}"),
+    }
+}
+
+fn recall(path: &Path) -> Memory {
+    let Ok(bytes) = std::fs::read(path) else { return Memory::default() };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        tracing::warn!(%error, file = %path.display(), "what was remembered of the pool can't be read and is not used");
+        Memory::default()
+    })
+}
+
+/// Replaces a small file, for nobody else to read.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let beside = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}

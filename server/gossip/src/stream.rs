@@ -1,0 +1,107 @@
+//! What must be whole goes over TCP: one question and its answer a connection.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::keyring::Keyring;
+use crate::wire::{self, Dropped, FRAME_MAX, Question, Reply};
+
+/// How long a connection may take to open.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long a question and its answer may take together.
+const EXCHANGE: Duration = Duration::from_secs(10);
+
+/// How a member seals and what pool it belongs to.
+pub(crate) struct Envelope {
+    pub(crate) label: u32,
+    pub(crate) keyring: Option<Keyring>,
+}
+
+/// Asks the member at `address`. The refusal says what went wrong.
+pub(crate) async fn ask(envelope: &Envelope, address: &str, question: &Question) -> Result<Reply, String> {
+    let asked = async {
+        let mut stream = net::connect(address, CONNECT).await.map_err(|error| error.to_string())?;
+        let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), &wire::encode(question));
+        write(&mut stream, &frame).await.map_err(|error| error.to_string())?;
+        let bytes = read(&mut stream).await.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => "it closed the connection without an answer: is it sealed with another key?".to_owned(),
+            _ => error.to_string(),
+        })?;
+        if let Ok(content) = wire::unwrap(envelope.label, envelope.keyring.as_ref(), &bytes) {
+            return wire::decode(&content).map_err(|_| "its answer can't be read".to_owned());
+        }
+        // Whoever can't open the question may say so without a seal.
+        let content = wire::unwrap(envelope.label, None, &bytes).map_err(|_| "its answer is sealed with another key".to_owned())?;
+        match wire::decode(&content) {
+            Ok(Reply::Refused(why)) => Ok(Reply::Refused(why)),
+            _ => Err("its answer is not sealed, although this pool is".to_owned()),
+        }
+    };
+    timeout(EXCHANGE, asked).await.unwrap_or_else(|_| Err(format!("no answer within {EXCHANGE:?}")))
+}
+
+/// A question that has come, or why it could not be read.
+pub(crate) enum Asked {
+    Question(Question),
+    /// Where it is meant for another pool or sealed otherwise: the bytes to refuse it with.
+    Dropped(Dropped, Option<Vec<u8>>),
+}
+
+/// Reads the question of whoever has connected.
+pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut TcpStream) -> io::Result<Asked> {
+    let bytes = timeout(EXCHANGE, read(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let dropped = match wire::unwrap(envelope.label, envelope.keyring.as_ref(), &bytes) {
+        Ok(content) => match wire::decode(&content) {
+            Ok(question) => return Ok(Asked::Question(question)),
+            Err(dropped) => dropped,
+        },
+        Err(dropped) => dropped,
+    };
+    let why = match dropped {
+        Dropped::OtherPool => format!("this is the pool `{pool}`, and the request is for another one"),
+        Dropped::WrongKey if envelope.keyring.is_some() => {
+            format!("the pool `{pool}` is sealed, and the request with none of its keys; give the pool's key with `-encrypt`")
+        }
+        Dropped::WrongKey => {
+            format!("the pool `{pool}` is not sealed, and the request is; start without `-encrypt`, or give it to every member")
+        }
+        Dropped::Malformed => return Ok(Asked::Dropped(dropped, None)),
+    };
+    let label = wire::label_of(&bytes).unwrap_or(envelope.label);
+    Ok(Asked::Dropped(dropped, Some(wire::wrap(label, None, &wire::encode(&Reply::Refused(why))))))
+}
+
+/// Sends the answer.
+pub(crate) async fn answer(envelope: &Envelope, stream: &mut TcpStream, reply: &Reply) -> io::Result<()> {
+    let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), &wire::encode(reply));
+    answer_bytes(stream, &frame).await
+}
+
+/// Sends bytes that are made up already.
+pub(crate) async fn answer_bytes(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
+    timeout(EXCHANGE, write(stream, frame)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+async fn write(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(frame.len()).ok().filter(|length| *length as usize <= FRAME_MAX);
+    let length = length.ok_or_else(|| io::Error::other("the pool has become too large to be compared at once"))?;
+    stream.write_all(&length.to_be_bytes()).await?;
+    stream.write_all(frame).await?;
+    stream.flush().await
+}
+
+async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let length = stream.read_u32().await? as usize;
+    if length > FRAME_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes, and at most {FRAME_MAX} are taken")));
+    }
+    // Memory is taken as bytes come, not as they are promised.
+    let mut bytes = Vec::new();
+    stream.take(length as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+}
