@@ -18,6 +18,10 @@ pub struct Listening {
     pub grpc: Vec<SocketAddr>,
     /// DNS.
     pub dns: Vec<SocketAddr>,
+    /// The servers' own protocol.
+    pub server: Option<SocketAddr>,
+    /// Gossip of the datacenter.
+    pub gossip: Option<SocketAddr>,
 }
 
 /// Prints that the agent is ready, to standard output.
@@ -38,6 +42,8 @@ fn text(config: &Config, node_id: &str, listening: &Listening) -> String {
     line("HTTP", &list(&listening.http));
     line("gRPC", &list(&listening.grpc));
     line("DNS", &list(&listening.dns));
+    line("Server", &listening.server.map_or_else(|| "off".into(), |address| address.to_string()));
+    line("Gossip", &listening.gossip.map_or_else(|| "off".into(), |address| address.to_string()));
     line("Node", &format!("{} ({node_id})", config.node_name));
     line("Datacenter", &config.datacenter);
     line("Data", &storage);
@@ -93,6 +99,7 @@ mod tests {
             http: vec!["0.0.0.0:8500".parse().unwrap(), "[::1]:8500".parse().unwrap()],
             grpc: vec!["127.0.0.1:40001".parse().unwrap()],
             dns: vec![],
+            ..Listening::default()
         };
         let text = text(&config, "8f5a7c0e", &listening);
         let lines: Vec<&str> = text.lines().collect();

@@ -29,16 +29,16 @@ use service::agent::{CheckRegistration, Scripts, ServiceDefinition};
 
 pub use flags::AgentFlags;
 pub(crate) use later::FLAGS_LATER;
-pub use sections::{Dns, Http, Limits, LogLevel, WatchHistory};
+pub use sections::{Cluster, Dns, Http, Limits, LogLevel, WatchHistory};
 
 /// Everything that the agent is told, validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Throw-away storage in memory: nothing survives the process.
     pub dev: bool,
-    /// Whether this agent holds the log. Always true in this version.
+    /// Whether this agent holds the log; otherwise it asks those that do.
     pub server: bool,
-    /// How many servers begin the cluster together. Always 1 in this version.
+    /// How many servers begin the cluster together; 0 waits to be taken into one.
     pub bootstrap_expect: u32,
     /// Lower case, of `[a-z0-9_-]`.
     pub datacenter: String,
@@ -78,6 +78,8 @@ pub struct Config {
     pub scripts: Scripts,
     /// How much of the past is kept for watches that resume.
     pub watch_history: WatchHistory,
+    /// How this agent finds the others.
+    pub cluster: Cluster,
     /// Instances that this machine runs, as its files say.
     pub services: Vec<ServiceDefinition>,
     /// Checks of this node, or of an instance named by id, as its files say.

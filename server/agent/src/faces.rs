@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
+use consensus::Consensus;
 use dns::{DnsOptions, Soa};
 use gateway::GatewayOptions;
 use parking_lot::Mutex;
@@ -22,12 +23,16 @@ pub(crate) struct Sockets {
     http: Vec<TcpListener>,
     grpc: Vec<TcpListener>,
     dns: Vec<dns::Sockets>,
+    /// The servers' own port.
+    server: Option<TcpListener>,
+    lan: Option<gossip::Sockets>,
+    wan: Option<gossip::Sockets>,
 }
 
 impl Sockets {
     /// Opens every port that the configuration names, or says which one can't be had and why.
     pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let mut sockets = Sockets { http: Vec::new(), grpc: Vec::new(), dns: Vec::new() };
+        let mut sockets = Sockets { http: Vec::new(), grpc: Vec::new(), dns: Vec::new(), server: None, lan: None, wan: None };
         for address in &config.listen.http {
             sockets.http.push(bind_tcp(Face::Http, *address).await?);
         }
@@ -38,7 +43,28 @@ impl Sockets {
         for address in &config.listen.dns {
             sockets.dns.push(dns::bind(*address, per_address).map_err(|error| bind_error(Face::Dns, *address, error))?);
         }
+        if let Some(address) = config.listen.serf_lan {
+            sockets.lan = Some(gossip_sockets(Face::SerfLan, address).await?);
+        }
+        if config.server {
+            if let Some(address) = config.listen.server {
+                sockets.server = Some(bind_tcp(Face::Server, address).await?);
+            }
+            if let Some(address) = config.listen.serf_wan {
+                sockets.wan = Some(gossip_sockets(Face::SerfWan, address).await?);
+            }
+        }
         Ok(sockets)
+    }
+
+    /// The port that other servers reach this one at; 0 when it is off.
+    pub(crate) fn server_port(&self) -> anyhow::Result<u16> {
+        Ok(self.server.as_ref().map(TcpListener::local_addr).transpose()?.map_or(0, |address| address.port()))
+    }
+
+    /// Takes the sockets of gossip: LAN, WAN.
+    pub(crate) fn take_gossip(&mut self) -> (Option<gossip::Sockets>, Option<gossip::Sockets>) {
+        (self.lan.take(), self.wan.take())
     }
 
     /// Where they are; the system has chosen the ports that were given as 0.
@@ -48,8 +74,17 @@ impl Sockets {
             http: addresses(&self.http)?,
             grpc: addresses(&self.grpc)?,
             dns: self.dns.iter().filter_map(dns::Sockets::local_addr).collect(),
+            server: self.server.as_ref().map(TcpListener::local_addr).transpose()?,
+            gossip: self.lan.as_ref().map(gossip::Sockets::local_address).transpose()?,
         })
     }
+}
+
+async fn gossip_sockets(face: Face, address: std::net::SocketAddr) -> anyhow::Result<gossip::Sockets> {
+    gossip::Sockets::bind(address).await.map_err(|error| match error {
+        gossip::Error::Socket { address, source } => bind_error(face, address, source),
+        other => other.into(),
+    })
 }
 
 /// The faces at work. If one of them fails the whole agent stops, and this says why.
@@ -78,9 +113,10 @@ impl Serving {
 }
 
 /// Starts the faces.
-pub(crate) fn serve(
+pub(crate) async fn serve(
     config: &Config,
     service: &Service,
+    consensus: &Consensus,
     metrics: &Metrics,
     sockets: Sockets,
     shutdown: &Shutdown,
@@ -95,6 +131,13 @@ pub(crate) fn serve(
     }
     let router = gateway::router(service.clone(), gateway_options(config, metrics, &listening)?);
     let limits = gateway::ServeLimits { connections_per_client_max: config.limits.http_max_conns_per_client, ..Default::default() };
+    if let Some(listener) = sockets.server {
+        // Whoever holds no log brings requests here as they came: one port for all of them.
+        let routes = rpc::routes(service.clone(), &options, shutdown.token()).await?.add_service(consensus.peer_service());
+        let routes = routes.into_axum_router().fallback_service(router.clone()).into();
+        let task = rpc::serve_routes(routes, options.clone(), listener, shutdown.token().clone());
+        serving.run(Face::Server, shutdown, async { Ok(task.await?) });
+    }
     for listener in sockets.http {
         let task = gateway::serve(listener, router.clone(), limits.clone(), shutdown.token().clone());
         serving.run(Face::Http, shutdown, async {
@@ -112,8 +155,15 @@ pub(crate) fn serve(
 
 /// Where the agent listens, by the names that its description gives to the faces.
 fn addresses(listening: &Listening) -> BTreeMap<String, String> {
-    let faces = [("http", &listening.http), ("grpc", &listening.grpc), ("dns", &listening.dns)];
-    faces.into_iter().filter_map(|(name, places)| Some((name.to_owned(), places.first()?.to_string()))).collect()
+    let first = |places: &[std::net::SocketAddr]| places.first().copied();
+    let faces = [
+        ("http", first(&listening.http)),
+        ("grpc", first(&listening.grpc)),
+        ("dns", first(&listening.dns)),
+        ("server", listening.server),
+        ("serf_lan", listening.gossip),
+    ];
+    faces.into_iter().filter_map(|(name, place)| Some((name.to_owned(), place?.to_string()))).collect()
 }
 
 fn gateway_options(config: &Config, metrics: &Metrics, listening: &Listening) -> anyhow::Result<GatewayOptions> {

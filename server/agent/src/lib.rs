@@ -3,6 +3,7 @@
 
 pub mod banner;
 pub mod cli;
+mod cluster;
 pub mod config;
 mod faces;
 mod metrics_catalog;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use consensus::{Consensus, HistoryBounds, Member};
+use consensus::{Consensus, HistoryBounds, Member, Start};
 use service::agent::{Agent, AgentOptions};
 use service::watch::Hub;
 use service::{Identity, Limits, Service, leader};
@@ -21,7 +21,7 @@ use crate::faces::Sockets;
 use crate::reload::Reloader;
 use crate::shutdown::{Cause, Shutdown};
 use crate::telemetry::Metrics;
-use crate::{VERSION, banner, faces};
+use crate::{VERSION, banner, cluster, faces};
 
 /// How long requests under way may take to end once the process is asked to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -30,15 +30,18 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// long: a registration of a whole machine's checks fits.
 const PROBES: usize = 1024;
 
+/// The pause before this server tries again to register itself.
+const REGISTER_PAUSE: Duration = Duration::from_secs(1);
+
 /// Runs the agent until `shutdown` is requested or its storage fails.
 ///
 /// Every port is opened before anything is written, so that a second agent on one machine leaves
 /// no trace; the banner is printed when a leader is elected and every face answers.
 pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics: Metrics) -> anyhow::Result<()> {
-    let sockets = Sockets::bind(&config).await?;
+    let mut sockets = Sockets::bind(&config).await?;
     let listening = sockets.listening()?;
     let (storage, ids) = open_storage(&config)?;
-    let identity = identity(&config, &ids);
+    let identity = identity(&config, &ids, sockets.server_port()?);
     let limits = limits(&config);
 
     // Two stages: the faces end first, what they stand on afterwards.
@@ -49,33 +52,35 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     tasks.spawn(hub.clone().run(core.clone()));
 
     let member = Member { name: config.node_name.clone(), address: format!("{}:{}", config.advertise_addr, identity.server_port) };
-    let options = consensus::Options {
-        id: ids.raft_id,
-        member,
-        datacenter: config.datacenter.clone(),
-        start: consensus::Start::Alone,
-        history,
-        storage,
-    };
+    let start = if config.server && config.bootstrap_expect == 1 { Start::Alone } else { Start::Join };
+    let options = consensus::Options { id: ids.raft_id, member, datacenter: config.datacenter.clone(), start, history, storage };
     let consensus = Consensus::start(options, hub.clone()).await.context("consensus did not start")?;
 
     let (requests, probes) = mpsc::channel(PROBES);
     let (reports, results) = mpsc::channel(PROBES);
     tasks.spawn(checks::Prober::start(probes, reports, checks::Options::default(), core.clone()));
     let agent = Agent::new(agent_options(&config, &identity), consensus.clone(), requests)?;
-    let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone());
+    let pools = cluster::pools(&config, &identity, sockets.take_gossip(), &shutdown)?;
+    let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone(), pools.clone());
 
     metrics.observe(service.clone());
-    let serving = faces::serve(&config, &service, &metrics, sockets, &shutdown)?;
+    let serving = faces::serve(&config, &service, &consensus, &metrics, sockets, &shutdown).await?;
     tasks.spawn(metrics.run(core.clone()));
+    if let Some(pools) = &pools {
+        tasks.spawn(cluster::follow_addresses(consensus.clone(), pools.lan.clone(), config.datacenter.clone(), core.clone()));
+        cluster::join(&config, pools, &shutdown).await?;
+        if identity.expect > 1 {
+            tasks.spawn(cluster::bootstrap(consensus.clone(), pools.lan.clone(), identity.clone(), core.clone()));
+        }
+    }
     let ready = tokio::select! {
         ready = consensus.ready() => ready.context("this server did not become ready"),
         () = shutdown.requested() => Ok(consensus.tables()),
     };
     ready?;
     let node = node(&config, &identity);
-    leader::reconcile_self(&consensus, &identity, &node).await.context("this server can't be registered in its own catalog")?;
-    tasks.spawn(leader::run(service.clone(), node, core.clone()));
+    register_self(&consensus, &identity, &node, &shutdown).await;
+    tasks.spawn(leader::run(service.clone(), node, config.bootstrap_expect as usize, core.clone()));
     // Before the agent's first comparison with the catalog, which removes what it does not know.
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
@@ -91,6 +96,13 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     if failed {
         tracing::error!("storage has failed: this server stops, so that it acknowledges nothing more");
         shutdown.request(Cause::Failure);
+    }
+    if let Some(pools) = pools.as_ref().filter(|_| !failed) {
+        if cluster::leaves(&config, shutdown.cause()) {
+            cluster::leave(&service, &consensus, pools).await;
+        } else {
+            pools.lan.stop().await;
+        }
     }
     if !shutdown.drain(DRAIN).await {
         tracing::warn!("some requests did not end within {DRAIN:?} and are broken off");
@@ -140,13 +152,16 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
     Ok((consensus::Storage::Durable { log, recovered, state }, ids))
 }
 
-fn identity(config: &Config, ids: &Ids) -> Identity {
+fn identity(config: &Config, ids: &Ids, server_port: u16) -> Identity {
     Identity {
         node_name: config.node_name.as_str().into(),
         node_id: ids.node_id.as_str().into(),
         datacenter: config.datacenter.as_str().into(),
         address: config.advertise_addr.to_string().into(),
-        server_port: config.listen.server.map_or(0, |address| address.port()),
+        server: config.server,
+        server_port,
+        raft_id: ids.raft_id,
+        expect: config.bootstrap_expect,
         version: VERSION,
     }
 }
@@ -185,6 +200,17 @@ fn agent_options(config: &Config, identity: &Identity) -> AgentOptions {
         output_bytes_max: config.check_output_max_size,
         scripts: config.scripts,
         ..AgentOptions::new(identity.clone(), node(config, identity))
+    }
+}
+
+/// Registers this server, again until it works: whoever leads may change meanwhile.
+async fn register_self(consensus: &Consensus, identity: &Identity, node: &NodeInput, shutdown: &Shutdown) {
+    while !shutdown.token().is_cancelled() {
+        match leader::reconcile_self(consensus, identity, node).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, "this server can't be registered in the catalog yet"),
+        }
+        shutdown.token().run_until_cancelled(tokio::time::sleep(REGISTER_PAUSE)).await;
     }
 }
 

@@ -26,7 +26,7 @@ mod status;
 mod watch;
 
 pub use options::RpcOptions;
-pub use serve::{Error, serve};
+pub use serve::{Error, routes, serve, serve_routes};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use proto::v1::watch_service_server::WatchServiceServer;
 use service::Service;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_reflection::server::Builder as Reflection;
 
@@ -58,9 +59,11 @@ pub(crate) struct Face {
     pub(crate) stop: CancellationToken,
 }
 
-/// Serves the public API on `listener` until `stop`, and then for as long as calls that are under
-/// way need, up to [`RpcOptions::drain_timeout`]. Watches are told that the server stops.
-pub async fn serve(service: Service, options: RpcOptions, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
+/// The public API, its health and its description: to be served by [`serve_routes`], alone or beside
+/// other services.
+///
+/// Also starts the task that keeps the health service up to date, until `stop`.
+pub async fn routes(service: Service, options: &RpcOptions, stop: &CancellationToken) -> Result<Routes, Error> {
     let reflection = Reflection::configure().register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
     let reflection = reflection.build_v1().map_err(Error::Reflection)?;
     let reflection_alpha = Reflection::configure().register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
@@ -68,12 +71,10 @@ pub async fn serve(service: Service, options: RpcOptions, listener: TcpListener,
     let (reporter, health) = tonic_health::server::health_reporter();
     ready::not_serving(&reporter).await;
 
-    let incoming = listener::incoming(listener, options.max_connections);
-    let (drain_timeout, message) = (options.drain_timeout, options.max_message_bytes);
-    let face = Face { service, options: Arc::new(options), started_at: SystemTime::now(), stop: stop.clone() };
-    let readiness = ready::follow(face.service.clone(), reporter, stop.clone());
-    let server = builder(&face.options)
-        .add_service(KvServiceServer::new(face.clone()).max_decoding_message_size(message))
+    let message = options.max_message_bytes;
+    let face = Face { service, options: Arc::new(options.clone()), started_at: SystemTime::now(), stop: stop.clone() };
+    tokio::spawn(ready::follow(face.service.clone(), reporter, stop.clone()));
+    Ok(Routes::new(KvServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(CatalogServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(HealthServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(WatchServiceServer::new(face.clone()).max_decoding_message_size(message))
@@ -85,15 +86,27 @@ pub async fn serve(service: Service, options: RpcOptions, listener: TcpListener,
         .add_service(EventServiceServer::new(face).max_decoding_message_size(message))
         .add_service(health)
         .add_service(reflection)
-        .add_service(reflection_alpha)
-        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        .add_service(reflection_alpha))
+}
 
+/// Serves the public API on `listener` until `stop`, and then for as long as calls that are under
+/// way need, up to [`RpcOptions::drain_timeout`]. Watches are told that the server stops.
+pub async fn serve(service: Service, options: RpcOptions, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
+    let routes = routes(service, &options, &stop).await?;
+    serve_routes(routes, options, listener, stop).await
+}
+
+/// Serves `routes` on `listener` as [`serve`] does.
+pub async fn serve_routes(routes: Routes, options: RpcOptions, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
+    let incoming = listener::incoming(listener, options.max_connections);
+    let drain_timeout = options.drain_timeout;
+    let server = builder(&options).add_routes(routes).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let drained = async {
         stop.cancelled().await;
         tokio::time::sleep(drain_timeout).await;
     };
     tokio::select! {
-        served = async { tokio::join!(server, readiness).0 } => served.map_err(Error::Transport),
+        served = server => served.map_err(Error::Transport),
         () = drained => {
             tracing::warn!(?drain_timeout, "gRPC calls were still under way at the end of the time they had to finish");
             Ok(())

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod answer;
 pub mod catalog;
+pub mod cluster;
 pub mod discovery;
 pub mod error;
 pub mod filter;
@@ -23,6 +24,7 @@ mod tests;
 pub mod txn;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -64,6 +66,10 @@ pub enum Right<'a> {
     AgentWrite,
     /// Look at the cluster's workings.
     OperatorRead,
+    /// Change them.
+    OperatorWrite,
+    /// Fire an event.
+    EventWrite(&'a str),
 }
 
 /// Who this server is.
@@ -77,10 +83,40 @@ pub struct Identity {
     pub datacenter: Str,
     /// The address that others reach this node at.
     pub address: Str,
-    /// The port of the servers' own protocol.
+    /// Whether it holds the log.
+    pub server: bool,
+    /// The port of the servers' own protocol; 0 when it is off.
     pub server_port: u16,
+    /// Its number in the log.
+    pub raft_id: u64,
+    /// How many servers it begins a cluster with; 0 waits to be taken into one.
+    pub expect: u32,
     /// The product's version.
     pub version: &'static str,
+}
+
+impl Identity {
+    /// What it says of itself to its pools.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        let role = if self.server { "consul" } else { "node" };
+        let mut tags = vec![
+            ("role", role.to_owned()),
+            ("dc", self.datacenter.to_string()),
+            ("id", self.node_id.to_string()),
+            ("vsn", "2".to_owned()),
+            ("build", self.version.to_owned()),
+        ];
+        if self.server {
+            tags.push(("port", self.server_port.to_string()));
+            tags.push(("raft_id", self.raft_id.to_string()));
+            match self.expect {
+                0 => {}
+                1 => tags.push(("bootstrap", "1".to_owned())),
+                expect => tags.push(("expect", expect.to_string())),
+            }
+        }
+        tags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 /// The service layer. Cheap to clone.
@@ -95,13 +131,21 @@ struct Inner {
     consensus: Consensus,
     hub: Arc<watch::Hub>,
     agent: agent::Agent,
+    pools: Option<cluster::Pools>,
     telemetry: telemetry::Telemetry,
 }
 
 impl Service {
-    /// Puts the layer together.
-    pub fn new(identity: Identity, limits: Limits, consensus: Consensus, hub: Arc<watch::Hub>, agent: agent::Agent) -> Self {
-        Service { inner: Arc::new(Inner { identity, limits, consensus, hub, agent, telemetry: telemetry::Telemetry::new() }) }
+    /// Puts the layer together. Without pools the agent is alone.
+    pub fn new(
+        identity: Identity,
+        limits: Limits,
+        consensus: Consensus,
+        hub: Arc<watch::Hub>,
+        agent: agent::Agent,
+        pools: Option<cluster::Pools>,
+    ) -> Self {
+        Service { inner: Arc::new(Inner { identity, limits, consensus, hub, agent, pools, telemetry: telemetry::Telemetry::new() }) }
     }
 
     /// Who this server is.

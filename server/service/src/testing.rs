@@ -24,7 +24,10 @@ pub async fn dev_with(limits: Limits) -> Service {
         node_id: "6f1d8a52-3a0c-4a5e-9f43-0d8b3f0a7c11".into(),
         datacenter: "dc1".into(),
         address: "127.0.0.1".into(),
+        server: true,
         server_port: 8300,
+        raft_id: 1,
+        expect: 1,
         version: "0.0.0",
     };
     let history = HistoryBounds { changes_max: limits.history_changes_max, bytes_max: limits.history_bytes_max };
@@ -50,5 +53,5 @@ pub async fn dev_with(limits: Limits) -> Service {
         while requests.recv().await.is_some() {}
         drop(reports);
     });
-    Service::new(identity, limits, consensus, hub, agent)
+    Service::new(identity, limits, consensus, hub, agent, None)
 }

@@ -19,7 +19,7 @@ pub struct AgentFlags {
     /// Begin a cluster alone; the same as `-bootstrap-expect=1`
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub bootstrap: Option<bool>,
-    /// Begin a cluster of this many servers; only 1 in this version
+    /// Begin a cluster once this many servers have found each other
     #[arg(long, value_name = "N")]
     pub bootstrap_expect: Option<i64>,
     /// Directory for everything durable
@@ -75,6 +75,37 @@ pub struct AgentFlags {
     #[arg(long, value_name = "PORT", help_heading = "Network")]
     pub serf_wan_port: Option<i64>,
 
+    /// Join the cluster by this member; may be repeated
+    #[arg(long, value_name = "ADDRESS", help_heading = "Cluster")]
+    pub join: Vec<String>,
+    /// Join the cluster by this member, trying until it works; may be repeated
+    #[arg(long, value_name = "ADDRESS", help_heading = "Cluster")]
+    pub retry_join: Vec<String>,
+    /// Longest pause between two attempts to join [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Cluster")]
+    pub retry_interval: Option<std::time::Duration>,
+    /// Attempts to join before the agent ends; 0 never ends it [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Cluster")]
+    pub retry_max: Option<u32>,
+    /// Join other datacenters by this server; may be repeated
+    #[arg(long, value_name = "ADDRESS", help_heading = "Cluster")]
+    pub join_wan: Vec<String>,
+    /// Join other datacenters by this server, trying until it works; may be repeated
+    #[arg(long, value_name = "ADDRESS", help_heading = "Cluster")]
+    pub retry_join_wan: Vec<String>,
+    /// Longest pause between two such attempts [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Cluster")]
+    pub retry_interval_wan: Option<std::time::Duration>,
+    /// Such attempts before the agent ends; 0 never ends it [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Cluster")]
+    pub retry_max_wan: Option<u32>,
+    /// Seal gossip with this key, as `keygen` prints it
+    #[arg(long, value_name = "KEY", help_heading = "Cluster")]
+    pub encrypt: Option<String>,
+    /// Go back to the cluster even after having left it in good order
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Cluster")]
+    pub rejoin: Option<bool>,
+
     /// DNS domain that is answered for [default: consul]
     #[arg(long, value_name = "DOMAIN", help_heading = "DNS")]
     pub domain: Option<String>,
@@ -122,12 +153,17 @@ impl AgentFlags {
     /// Puts in what files append to.
     pub(crate) fn lists_into(&self, raw: &mut Raw) {
         raw.recursors.extend(self.recursor.iter().cloned());
+        raw.cluster.join.extend(self.join.iter().cloned());
+        raw.cluster.retry_join.extend(self.retry_join.iter().cloned());
+        raw.cluster.join_wan.extend(self.join_wan.iter().cloned());
+        raw.cluster.retry_join_wan.extend(self.retry_join_wan.iter().cloned());
     }
 
     /// Puts in what counts over files.
     pub(crate) fn scalars_into(&self, raw: &mut Raw, findings: &Findings) {
         self.identity_into(raw, findings);
         self.network_into(raw);
+        self.cluster_into(raw);
         set(&mut raw.data_dir, self.data_dir.clone().map(Some));
         set(&mut raw.domain, self.domain.clone());
         set(&mut raw.alt_domain, self.alt_domain.clone().map(Some));
@@ -139,6 +175,16 @@ impl AgentFlags {
         set(&mut raw.local_script_checks, self.enable_local_script_checks);
         set(&mut raw.default_query_time, self.default_query_time);
         set(&mut raw.max_query_time, self.max_query_time);
+    }
+
+    fn cluster_into(&self, raw: &mut Raw) {
+        let cluster = &mut raw.cluster;
+        set(&mut cluster.retry_interval, self.retry_interval);
+        set(&mut cluster.retry_interval_wan, self.retry_interval_wan);
+        set(&mut cluster.retry_max, self.retry_max);
+        set(&mut cluster.retry_max_wan, self.retry_max_wan);
+        set(&mut cluster.encrypt, self.encrypt.clone().map(Some));
+        set(&mut cluster.rejoin_after_leave, self.rejoin);
     }
 
     fn identity_into(&self, raw: &mut Raw, findings: &Findings) {

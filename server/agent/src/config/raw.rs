@@ -8,7 +8,8 @@ use service::agent::{CheckRegistration, ServiceDefinition};
 use crate::config::definition;
 use crate::config::read::{Findings, Reader};
 use crate::config::sections::{
-    DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, TELEMETRY_LATER, TOP_LATER, WatchHistory, read_telemetry, set,
+    Cluster, DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, TELEMETRY_LATER, TOP_LATER, WatchHistory, read_telemetry,
+    set,
 };
 use crate::config::text::Field;
 
@@ -80,6 +81,7 @@ pub(crate) struct Raw {
     pub(crate) script_checks: bool,
     pub(crate) local_script_checks: bool,
     pub(crate) watch_history: WatchHistory,
+    pub(crate) cluster: Cluster,
     pub(crate) services: Vec<ServiceDefinition>,
     pub(crate) checks: Vec<CheckRegistration>,
 }
@@ -119,6 +121,7 @@ impl Raw {
             script_checks: false,
             local_script_checks: false,
             watch_history: WatchHistory::default(),
+            cluster: Cluster::default(),
             services: Vec::new(),
             checks: Vec::new(),
         }
@@ -129,6 +132,7 @@ impl Raw {
         let mut keys = Reader::new(&source.name, &source.fields, findings);
         self.read_identity(&mut keys);
         self.read_network(&mut keys);
+        self.cluster.read(&mut keys);
         self.read_process(&mut keys);
         self.read_sections(&mut keys, findings);
         definition::read(&mut keys, &mut self.services, &mut self.checks);

@@ -7,11 +7,12 @@ use service::agent::Scripts;
 use crate::config::network;
 use crate::config::raw::Raw;
 use crate::config::read::Findings;
-use crate::config::{Config, Dns, Log};
+use crate::config::{Cluster, Config, Dns, Log};
 
 /// The configuration; `None` only when an error is among the findings.
 pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
-    role(&raw, findings);
+    let bootstrap_expect = expect(&raw, findings);
+    let cluster = cluster(&raw, findings);
     bounds(&raw, findings);
     node_meta(&raw, findings);
     let bind_addr = network::address("bind_addr", &raw.bind_addr, findings);
@@ -32,7 +33,8 @@ pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
     Some(Config {
         dev: raw.dev,
         server: raw.server,
-        bootstrap_expect: 1,
+        bootstrap_expect,
+        cluster,
         datacenter,
         node_name: node_name?,
         node_id,
@@ -62,21 +64,44 @@ pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
     })
 }
 
-/// This version is one server that begins its cluster alone.
-fn role(raw: &Raw, findings: &Findings) {
+/// How many servers begin the cluster together.
+fn expect(raw: &Raw, findings: &Findings) -> u32 {
     let expect = raw.bootstrap_expect.unwrap_or(i64::from(raw.bootstrap));
-    if !raw.server {
-        findings
-            .error("client agents are not part of this version; run a server with `-server -bootstrap-expect=1 -data-dir=DIR`, or `-dev`");
-    } else if raw.bootstrap && raw.bootstrap_expect.is_some_and(|expect| expect > 1) {
+    if raw.bootstrap && raw.bootstrap_expect.is_some_and(|expect| expect > 1) {
         findings.error("`bootstrap` begins a cluster alone and `bootstrap_expect` with others; give one of them");
-    } else if expect < 0 {
-        findings.error(format!("`bootstrap_expect` is a number of servers, not `{expect}`"));
-    } else if expect == 0 {
-        findings.error("this server would wait for others, and joining them is not part of this version; add `-bootstrap-expect=1`");
-    } else if expect > 1 {
-        findings.error(format!("a cluster of {expect} servers is not part of this version; use `-bootstrap-expect=1`"));
+    } else if expect > 0 && !raw.server {
+        findings.error("`bootstrap` and `bootstrap_expect` are for servers; add `-server`, or leave them out");
+    } else if expect == 2 {
+        findings.warn("a cluster of two servers stops when either does; one or three serve better");
+    } else if expect > 1 && expect % 2 == 0 {
+        findings.warn(format!("a cluster of {expect} servers bears no more failures than one of {}", expect - 1));
     }
+    u32::try_from(expect).unwrap_or_else(|_| {
+        findings.error(format!("`bootstrap_expect` is a number of servers, not `{expect}`"));
+        0
+    })
+}
+
+fn cluster(raw: &Raw, findings: &Findings) -> Cluster {
+    let cluster = raw.cluster.clone();
+    if let Some(key) = &cluster.encrypt
+        && let Err(error) = gossip::Key::from_base64(key)
+    {
+        findings.error(format!("`encrypt`: {error}"));
+    }
+    if !raw.server && !(cluster.join_wan.is_empty() && cluster.retry_join_wan.is_empty()) {
+        findings.error(
+            "only servers take part in the pool between datacenters; remove `retry_join_wan` and `start_join_wan`, or add `-server`",
+        );
+    }
+    for address in cluster.join.iter().chain(&cluster.retry_join).chain(&cluster.join_wan).chain(&cluster.retry_join_wan) {
+        if address.contains('=') || address.contains("{{") || address.trim().is_empty() {
+            findings.error(format!(
+                "`{address}` is no address to join; cloud discovery and templates are not part of this version: write `host` or `host:port`"
+            ));
+        }
+    }
+    cluster
 }
 
 fn bounds(raw: &Raw, findings: &Findings) {

@@ -217,3 +217,69 @@ pub(crate) fn read_telemetry(keys: &mut Reader<'_>, findings: &Findings) {
 
 /// The keys of `limits`, `performance` and so on that are read elsewhere, or not in this version.
 pub(crate) use later::{DNS_LATER, HTTP_LATER, LIMITS_LATER, PORTS_LATER, TELEMETRY_LATER, TOP_LATER};
+
+/// How this agent finds the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Members of the datacenter to join at the start: all must be wrong for the start to fail.
+    pub join: Vec<String>,
+    /// Members of the datacenter to join, tried again until one lets this agent in.
+    pub retry_join: Vec<String>,
+    /// Longest pause between two attempts.
+    pub retry_interval: Duration,
+    /// Attempts before the agent gives up and ends; 0 never does.
+    pub retry_max: u32,
+    /// Servers of other datacenters to join at the start.
+    pub join_wan: Vec<String>,
+    /// Servers of other datacenters to join, tried again until one lets this one in.
+    pub retry_join_wan: Vec<String>,
+    /// Longest pause between two attempts there.
+    pub retry_interval_wan: Duration,
+    /// Attempts there before the agent gives up and ends; 0 never does.
+    pub retry_max_wan: u32,
+    /// The key that gossip is sealed with, in base64.
+    pub encrypt: Option<String>,
+    /// Go back after a restart even if this agent had left in good order.
+    pub rejoin_after_leave: bool,
+    /// Whether SIGTERM leaves the cluster; unset leaves on a client agent and not on a server.
+    pub leave_on_terminate: Option<bool>,
+    /// Whether SIGINT does not leave the cluster; unset leaves on a client agent and not on a server.
+    pub skip_leave_on_interrupt: Option<bool>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Cluster {
+            join: Vec::new(),
+            retry_join: Vec::new(),
+            retry_interval: Duration::from_secs(30),
+            retry_max: 0,
+            join_wan: Vec::new(),
+            retry_join_wan: Vec::new(),
+            retry_interval_wan: Duration::from_secs(30),
+            retry_max_wan: 0,
+            encrypt: None,
+            rejoin_after_leave: false,
+            leave_on_terminate: None,
+            skip_leave_on_interrupt: None,
+        }
+    }
+}
+
+impl Cluster {
+    /// Reads the keys; lists append.
+    pub(crate) fn read(&mut self, keys: &mut Reader<'_>) {
+        self.join.extend(keys.texts("start_join"));
+        self.retry_join.extend(keys.texts("retry_join"));
+        self.join_wan.extend(keys.texts("start_join_wan"));
+        self.retry_join_wan.extend(keys.texts("retry_join_wan"));
+        set(&mut self.retry_interval, keys.duration("retry_interval"));
+        set(&mut self.retry_interval_wan, keys.duration("retry_interval_wan"));
+        set(&mut self.retry_max, keys.number("retry_max"));
+        set(&mut self.retry_max_wan, keys.number("retry_max_wan"));
+        set(&mut self.encrypt, keys.text("encrypt").map(Some));
+        set(&mut self.rejoin_after_leave, keys.flag("rejoin_after_leave"));
+        set(&mut self.leave_on_terminate, keys.flag("leave_on_terminate").map(Some));
+        set(&mut self.skip_leave_on_interrupt, keys.flag("skip_leave_on_interrupt").map(Some));
+    }
+}

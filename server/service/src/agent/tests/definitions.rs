@@ -13,7 +13,10 @@ fn options(scripts: Scripts) -> AgentOptions {
         node_id: "".into(),
         datacenter: "dc1".into(),
         address: "10.1.1.1".into(),
+        server: true,
         server_port: 8300,
+        raft_id: 1,
+        expect: 1,
         version: "0.0.0",
     };
     AgentOptions { scripts, ..AgentOptions::new(identity, NodeInput { name: NODE.into(), ..Default::default() }) }

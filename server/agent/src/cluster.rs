@@ -1,0 +1,248 @@
+//! How this agent finds the others, and becomes a part of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use consensus::{Consensus, Member};
+use gossip::{Key, Keyring, Options, Pool, Status, Timing};
+use service::cluster::Pools;
+use service::leader::{Described, described};
+use service::{Identity, Service};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::shutdown::{Cause, Shutdown};
+
+/// The first pause between two attempts to join; each further one is longer by half.
+const JOIN_FIRST: Duration = Duration::from_millis(100);
+
+/// The pause between two looks whether the first quorum can be formed.
+const BOOTSTRAP: Duration = Duration::from_millis(50);
+
+/// How long a leader that leaves waits for another one.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// Joins the pools: alone at first.
+pub(crate) fn pools(
+    config: &Config,
+    identity: &Identity,
+    (lan, wan): (Option<gossip::Sockets>, Option<gossip::Sockets>),
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<Pools>> {
+    let Some(lan) = lan else { return Ok(None) };
+    let timing = if config.dev { Timing::local() } else { Timing::lan() };
+    let name = identity.node_name.to_string();
+    let lan = Pool::start(options(config, identity, name, "local", timing)?, lan)?;
+    let wan_name = format!("{}.{}", identity.node_name, identity.datacenter);
+    let wan_timing = if config.dev { Timing::local() } else { Timing::wan() };
+    let wan =
+        wan.map(|sockets| anyhow::Ok(Pool::start(options(config, identity, wan_name, "remote", wan_timing)?, sockets)?)).transpose()?;
+    let shutdown = shutdown.clone();
+    Ok(Some(Pools { lan, wan, leave: Arc::new(move || shutdown.request(Cause::Leave)) }))
+}
+
+fn options(config: &Config, identity: &Identity, name: String, file: &str, timing: Timing) -> anyhow::Result<Options> {
+    let folder = config.data_dir.as_ref().map(|path| path.join("serf"));
+    let keyring_file = folder.as_ref().map(|folder| folder.join(format!("{file}.keyring")));
+    let label = if file == "local" { format!("lan:{}", identity.datacenter) } else { "wan".to_owned() };
+    Ok(Options {
+        name,
+        node_id: identity.node_id.to_string(),
+        advertise: SocketAddr::new(config.advertise_addr, 0),
+        tags: identity.tags(),
+        label,
+        timing,
+        keyring: keyring(config, keyring_file.as_deref())?,
+        memory: folder.map(|folder| folder.join(format!("{file}.snapshot"))),
+        keyring_file,
+        rejoin_after_leave: config.cluster.rejoin_after_leave,
+    })
+}
+
+/// The keys that were kept, which may have been changed since the configuration was written; else
+/// the configured one.
+fn keyring(config: &Config, file: Option<&std::path::Path>) -> anyhow::Result<Option<Keyring>> {
+    let kept = match file {
+        Some(file) if file.exists() => {
+            let wrong = || format!("the keys of gossip in `{}`; mend the file, or remove it to begin with `encrypt` again", file.display());
+            let texts: Vec<String> = serde_json::from_slice(&std::fs::read(file).with_context(wrong)?).with_context(wrong)?;
+            let keys: Result<Vec<Key>, _> = texts.iter().map(|text| Key::from_base64(text)).collect();
+            Keyring::from_keys(keys.with_context(wrong)?)
+        }
+        _ => None,
+    };
+    let configured = config.cluster.encrypt.as_deref().map(Key::from_base64).transpose().context("`encrypt`")?;
+    Ok(kept.or_else(|| configured.map(Keyring::new)))
+}
+
+/// Joins as the configuration says. Fails only when nobody of `start_join` lets this agent in.
+pub(crate) async fn join(config: &Config, pools: &Pools, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let cluster = &config.cluster;
+    let (interval, max) = (cluster.retry_interval, cluster.retry_max);
+    join_pool(&pools.lan, "LAN", &cluster.join, &cluster.retry_join, interval, max, shutdown).await?;
+    if let Some(wan) = &pools.wan {
+        let (interval, max) = (cluster.retry_interval_wan, cluster.retry_max_wan);
+        join_pool(wan, "WAN", &cluster.join_wan, &cluster.retry_join_wan, interval, max, shutdown).await?;
+    }
+    Ok(())
+}
+
+async fn join_pool(
+    pool: &Pool,
+    kind: &'static str,
+    once: &[String],
+    again: &[String],
+    interval: Duration,
+    max: u32,
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    if !once.is_empty() {
+        let report = pool.join(once).await;
+        let why: Vec<String> = report.failed.iter().map(|(address, why)| format!("{address}: {why}")).collect();
+        anyhow::ensure!(report.joined > 0, "nobody lets this agent into the {kind} pool: {}", why.join("; "));
+    }
+    if !again.is_empty() {
+        let (pool, again, shutdown) = (pool.clone(), again.to_vec(), shutdown.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shutdown.requested() => {}
+                joined = keep_joining(&pool, kind, &again, interval, max) => if !joined {
+                    tracing::error!(attempts = max, "nobody has let this agent into the {kind} pool; it ends, as `retry_max` says");
+                    shutdown.request(Cause::Failure);
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Tries until somebody lets this agent in; false when `max` attempts were in vain.
+async fn keep_joining(pool: &Pool, kind: &str, addresses: &[String], interval: Duration, max: u32) -> bool {
+    let own = pool.address().to_string();
+    let others: Vec<String> = addresses.iter().filter(|address| **address != own).cloned().collect();
+    let mut pause = JOIN_FIRST;
+    for attempt in 1u32.. {
+        let report = pool.join(&others).await;
+        // Being in by somebody else's call is as good.
+        let accompanied = pool.members().iter().filter(|member| member.status == Status::Alive).count() > 1;
+        if report.joined > 0 || accompanied || others.is_empty() {
+            tracing::info!(members = pool.members().len(), "joined the {kind} pool");
+            return true;
+        }
+        let why: Vec<String> = report.failed.iter().map(|(address, why)| format!("{address}: {why}")).collect();
+        // The others may be on their way up.
+        if pause > JOIN_FIRST * 8 {
+            tracing::warn!(attempt, "nobody lets this agent into the {kind} pool yet: {}", why.join("; "));
+        }
+        if attempt == max {
+            return false;
+        }
+        sleep(pause.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
+        pause = pause.mul_f64(1.5).min(interval);
+    }
+    false
+}
+
+/// Forms the first quorum once `expect` servers that expect as many have found each other, unless
+/// one of them belongs to a quorum already. One of them does it for all: the one with the lowest
+/// number.
+pub(crate) async fn bootstrap(consensus: Consensus, lan: Pool, identity: Identity, stop: CancellationToken) {
+    let mut told = String::new();
+    loop {
+        match consensus.is_initialized().await {
+            Ok(false) => {}
+            Ok(true) | Err(_) => return,
+        }
+        let servers = described(&lan.members(), &identity.datacenter);
+        let alive: Vec<Described> = servers.into_iter().filter(|server| server.status == Status::Alive).collect();
+        if let Some(members) = quorum(&alive, identity.expect, consensus.id()) {
+            match consensus.form(members.clone()).await {
+                Ok(Ok(())) => {
+                    let names: Vec<&str> = members.values().map(|member| member.name.as_str()).collect();
+                    tracing::info!(servers = names.join(", "), "the first quorum is formed");
+                    return;
+                }
+                Ok(Err(why)) => {
+                    if why != told {
+                        tracing::info!("the first quorum can't be formed yet: {why}");
+                        told = why;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the first quorum can't be formed yet"),
+            }
+        }
+        if stop.run_until_cancelled(sleep(BOOTSTRAP)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// The members of the first quorum, if it is complete and this server is the one to form it.
+fn quorum(alive: &[Described], expect: u32, own: u64) -> Option<BTreeMap<u64, Member>> {
+    let alike: BTreeMap<u64, Member> =
+        alive.iter().filter(|server| server.expect == expect).map(|server| (server.id, server.server.clone())).collect();
+    let first: BTreeMap<u64, Member> = alike.into_iter().take(expect as usize).collect();
+    (first.len() == expect as usize && first.keys().next() == Some(&own)).then_some(first)
+}
+
+/// Tells consensus where the other servers live, whenever that changes.
+pub(crate) async fn follow_addresses(consensus: Consensus, lan: Pool, datacenter: String, stop: CancellationToken) {
+    let mut changes = lan.changes();
+    loop {
+        changes.borrow_and_update();
+        let servers = described(&lan.members(), &datacenter);
+        let addresses: HashMap<u64, String> = servers.into_iter().map(|server| (server.id, server.server.address)).collect();
+        consensus.peers().set_addresses(addresses);
+        if !matches!(stop.run_until_cancelled(changes.changed()).await, Some(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// Whether this end of the process is a departure from the cluster.
+pub(crate) fn leaves(config: &Config, cause: Option<Cause>) -> bool {
+    let cluster = &config.cluster;
+    match cause {
+        Some(Cause::Leave) => true,
+        Some(Cause::Interrupt) => !cluster.skip_leave_on_interrupt.unwrap_or(config.server),
+        Some(Cause::Terminate) => cluster.leave_on_terminate.unwrap_or(!config.server),
+        Some(Cause::Failure) | None => false,
+    }
+}
+
+/// Leaves: hands leadership over first, so that nobody waits for an election.
+pub(crate) async fn leave(service: &Service, consensus: &Consensus, pools: &Pools) {
+    if consensus.is_leader() {
+        let handed = tokio::time::timeout(HAND_OVER, service.transfer_leader(&service::Caller::default(), None)).await;
+        if !matches!(handed, Ok(Ok(_))) {
+            tracing::info!("leadership was not handed over: the others will elect a leader by themselves");
+        }
+    }
+    if let Some(wan) = &pools.wan {
+        wan.leave().await;
+    }
+    pools.lan.leave().await;
+    tracing::info!("left the cluster");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(id: u64, expect: u32) -> Described {
+        Described { id, server: Member { name: format!("s{id}"), address: format!("10.0.0.{id}:8300") }, status: Status::Alive, expect }
+    }
+
+    #[test]
+    fn one_of_the_expected_servers_forms_the_quorum_for_all() {
+        let three = [server(7, 3), server(4, 3), server(9, 3)];
+        assert_eq!(quorum(&three, 3, 4).map(|members| members.len()), Some(3));
+        assert_eq!(quorum(&three, 3, 7), None, "another one does it");
+        assert_eq!(quorum(&three[..2], 3, 4), None, "not everybody is there");
+        assert_eq!(quorum(&[server(7, 3), server(4, 3), server(9, 0)], 3, 4), None, "one of them expects something else");
+    }
+}

@@ -1,0 +1,198 @@
+//! The cluster as this agent sees it: members of its pools, events, and the quorum.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gossip::{Event, JoinReport, KeyAnswers, KeyOperation, Member, NewEvent, Pool, Status};
+
+use crate::error::{Error, Reason};
+use crate::{Caller, Right, Service};
+
+/// The pools that this agent takes part in.
+#[derive(Clone)]
+pub struct Pools {
+    /// All agents of the datacenter.
+    pub lan: Pool,
+    /// All servers of all datacenters; only servers take part.
+    pub wan: Option<Pool>,
+    /// Asks the process to leave and to end.
+    pub leave: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Which pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolKind {
+    /// All agents of the datacenter.
+    #[default]
+    Lan,
+    /// All servers of all datacenters.
+    Wan,
+}
+
+impl Service {
+    /// The pools, unless gossip is switched off.
+    pub(crate) fn pools(&self) -> Option<&Pools> {
+        self.inner.pools.as_ref()
+    }
+
+    fn pool(&self, kind: PoolKind) -> Result<&Pool, Error> {
+        let pools = self.pools().ok_or_else(|| {
+            Error::new(Reason::PreconditionFailed, "this agent takes part in no pool: its gossip port is off; set `ports.serf_lan`")
+        })?;
+        match (kind, &pools.wan) {
+            (PoolKind::Lan, _) => Ok(&pools.lan),
+            (PoolKind::Wan, Some(wan)) => Ok(wan),
+            (PoolKind::Wan, None) => {
+                let message = "this agent takes no part in the pool between datacenters; only servers do, with `ports.serf_wan` set";
+                Err(Error::new(Reason::PreconditionFailed, message))
+            }
+        }
+    }
+
+    /// The members of a pool that the caller may see.
+    pub fn members(&self, caller: &Caller, kind: PoolKind) -> Result<Vec<Member>, Error> {
+        self.authorize(caller, Right::AgentRead)?;
+        match self.pool(kind) {
+            Ok(pool) => Ok(pool.members()),
+            Err(_) => Ok(vec![self.this_member(kind)]),
+        }
+    }
+
+    /// This agent as a member of a pool.
+    pub fn this_member(&self, kind: PoolKind) -> Member {
+        let identity = self.identity();
+        let name = match kind {
+            PoolKind::Lan => identity.node_name.to_string(),
+            PoolKind::Wan => format!("{}.{}", identity.node_name, identity.datacenter),
+        };
+        let known = self.pool(kind).ok().and_then(|pool| pool.members().into_iter().find(|member| member.name == name));
+        known.unwrap_or_else(|| Member {
+            name,
+            node_id: identity.node_id.to_string(),
+            address: identity.address.parse().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
+            port: identity.server_port,
+            tags: self.tags(),
+            status: Status::Alive,
+        })
+    }
+
+    /// What this agent says of itself to its pools.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        self.identity().tags()
+    }
+
+    /// Joins a pool by way of its members at `addresses`.
+    pub async fn join(&self, caller: &Caller, kind: PoolKind, addresses: &[String]) -> Result<JoinReport, Error> {
+        self.authorize(caller, Right::AgentWrite)?;
+        if addresses.is_empty() {
+            return Err(Error::new(Reason::InvalidArgument, "there is nobody to join; give the address of a member"));
+        }
+        Ok(self.pool(kind)?.join(addresses).await)
+    }
+
+    /// Has this agent leave its cluster and end.
+    pub fn leave(&self, caller: &Caller) -> Result<(), Error> {
+        self.authorize(caller, Right::AgentWrite)?;
+        self.pool(PoolKind::Lan)?;
+        if let Some(pools) = self.pools() {
+            (pools.leave)();
+        }
+        Ok(())
+    }
+
+    /// Declares a failed member to have left, or with `prune` to have never been.
+    pub fn force_leave(&self, caller: &Caller, kind: PoolKind, name: &str, prune: bool) -> Result<(), Error> {
+        self.authorize(caller, Right::OperatorWrite)?;
+        self.pool(kind)?.force_leave(name, prune).map_err(|error| Error::new(Reason::UnknownNode, error.to_string()))
+    }
+
+    /// Fires an event to every agent of the datacenter.
+    pub fn fire_event(&self, caller: &Caller, event: NewEvent) -> Result<Event, Error> {
+        self.authorize(caller, Right::EventWrite(&event.name))?;
+        for (what, filter) in [("node", &event.node_filter), ("service", &event.service_filter), ("tag", &event.tag_filter)] {
+            regex::Regex::new(filter)
+                .map_err(|error| Error::new(Reason::InvalidFilter, format!("the {what} filter is no regular expression: {error}")))?;
+        }
+        if event.service_filter.is_empty() && !event.tag_filter.is_empty() {
+            return Err(Error::new(Reason::InvalidArgument, "a tag filter needs a service filter; give the service whose tags are meant"));
+        }
+        self.pool(PoolKind::Lan)?.fire(event).map_err(|error| Error::new(Reason::InvalidArgument, error.to_string()))
+    }
+
+    /// The latest events that concern this agent, oldest first; only those called `name`, if given.
+    pub fn events(&self, caller: &Caller, name: Option<&str>) -> Result<Vec<Event>, Error> {
+        self.authorize(caller, Right::AgentRead)?;
+        let mut events = self.pool(PoolKind::Lan)?.events();
+        events.retain(|event| name.is_none_or(|name| event.name == name) && self.concerns_me(event));
+        Ok(events)
+    }
+
+    /// Events from now on, those that do not concern this agent among them.
+    pub fn subscribe_events(&self, caller: &Caller) -> Result<tokio::sync::broadcast::Receiver<Event>, Error> {
+        self.authorize(caller, Right::AgentRead)?;
+        Ok(self.pool(PoolKind::Lan)?.subscribe())
+    }
+
+    /// Whether an event's filters let this agent act on it. An expression that can't be read lets
+    /// nobody.
+    pub fn concerns_me(&self, event: &Event) -> bool {
+        let matches = |filter: &str, text: &str| filter.is_empty() || regex::Regex::new(filter).is_ok_and(|filter| filter.is_match(text));
+        if !matches(&event.node_filter, &self.identity().node_name) {
+            return false;
+        }
+        if event.service_filter.is_empty() {
+            return true;
+        }
+        let services = self.agent().services(&Caller::default());
+        services.values().any(|local| {
+            let tagged = event.tag_filter.is_empty() || local.row.tags.iter().any(|tag| matches(&event.tag_filter, tag));
+            matches(&event.service_filter, &local.row.name) && tagged
+        })
+    }
+
+    /// Has every member do something with the keys that gossip is sealed with.
+    pub async fn gossip_keys(&self, caller: &Caller, kind: PoolKind, operation: KeyOperation) -> Result<KeyAnswers, Error> {
+        self.authorize(caller, if operation == KeyOperation::List { Right::OperatorRead } else { Right::OperatorWrite })?;
+        self.pool(kind)?.keys(operation).await.map_err(|error| Error::new(Reason::PreconditionFailed, error.to_string()))
+    }
+
+    /// Takes a server out of the quorum by its number or its address. Only the leader can.
+    pub async fn remove_peer(&self, caller: &Caller, id: Option<u64>, address: Option<&str>) -> Result<(), Error> {
+        self.authorize(caller, Right::OperatorWrite)?;
+        let peers = self.peers();
+        let found = peers.iter().find(|peer| Some(peer.id) == id || address.is_some_and(|address| address == peer.address));
+        let peer = found.ok_or_else(|| {
+            let asked = id.map_or_else(|| address.unwrap_or_default().to_owned(), |id| id.to_string());
+            Error::new(Reason::UnknownNode, format!("no server of the quorum is `{asked}`; list them with `operator raft list-peers`"))
+        })?;
+        Ok(self.consensus().remove_server(peer.id).await?)
+    }
+
+    /// Hands leadership to a server, or to any that is alive. Only the leader can. Answers the new
+    /// leader's number.
+    pub async fn transfer_leader(&self, caller: &Caller, to: Option<u64>) -> Result<u64, Error> {
+        self.authorize(caller, Right::OperatorWrite)?;
+        let consensus = self.consensus();
+        if !consensus.is_leader() {
+            let leader = self.leader_address().unwrap_or_else(|| "nobody".into());
+            return Err(Error::new(
+                Reason::PreconditionFailed,
+                format!("only the leader can hand leadership over; the leader is {leader}"),
+            ));
+        }
+        let others: Vec<u64> =
+            self.peers().into_iter().filter(|peer| peer.voter && peer.id != consensus.id()).map(|peer| peer.id).collect();
+        let alive: Vec<u64> = match self.pools() {
+            None => others.clone(),
+            Some(pools) => {
+                let servers = crate::leader::described(&pools.lan.members(), &self.identity().datacenter);
+                let living = servers.into_iter().filter(|server| server.status == Status::Alive).map(|server| server.id);
+                living.filter(|id| others.contains(id)).collect()
+            }
+        };
+        let chosen = to.map_or_else(|| alive.first().copied(), |to| others.contains(&to).then_some(to));
+        let chosen = chosen.ok_or_else(|| Error::new(Reason::PreconditionFailed, "there is no other voter that could lead"))?;
+        consensus.transfer_leadership(chosen).await?;
+        Ok(consensus.leader_id().unwrap_or(chosen))
+    }
+}

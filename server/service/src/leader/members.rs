@@ -1,0 +1,155 @@
+//! The catalog follows the pool: whoever is alive is a node in it, with a check `serfHealth` that
+//! passes; whoever fails keeps the node and the check turns critical; whoever leaves is taken out.
+//!
+//! What an agent says of its own node (metadata, tagged addresses) is not touched here.
+
+use std::collections::BTreeMap;
+
+use gossip::{Member, Status as Alive};
+use state::anti_entropy::SERVER_SERVICE;
+use state::catalog::register::SERF_HEALTH;
+use state::{CheckInput, Deregistration, NodeInput, Operation, Registration, ServiceInput, Status, Str, Tables};
+
+/// What `serfHealth` says of a member that answers, and of one that does not.
+const ALIVE: &str = "Agent alive and reachable";
+const FAILED: &str = "Agent not live or unreachable";
+
+/// What has to be written for the catalog to show `members` of `datacenter`.
+pub(super) fn operations(tables: &Tables, members: &[Member], datacenter: &str) -> Vec<Operation> {
+    let here = members.iter().filter(|member| member.tags.get("dc").is_none_or(|dc| dc == datacenter));
+    here.filter_map(|member| match member.status {
+        Alive::Alive | Alive::Leaving => show_alive(tables, member, datacenter),
+        Alive::Failed => show_failed(tables, member),
+        Alive::Left => forget(tables, &member.name),
+    })
+    .collect()
+}
+
+/// Takes out a node that the pool no longer knows; nothing when it is none of the pool's.
+pub(super) fn forget(tables: &Tables, name: &str) -> Option<Operation> {
+    let view = tables.node(name)?;
+    // A node that was registered from outside has no such check.
+    view.checks
+        .contains_key(SERF_HEALTH)
+        .then(|| Operation::Deregister(Deregistration { node: view.node.name.clone(), service_id: None, check_id: None }))
+}
+
+fn show_alive(tables: &Tables, member: &Member, datacenter: &str) -> Option<Operation> {
+    let view = tables.node(&member.name);
+    let address = member.address.to_string();
+    let same_node = view.is_some_and(|view| *view.node.address == *address && view.node.id.eq_ignore_ascii_case(&member.node_id));
+    let passing = view.and_then(|view| view.checks.get(SERF_HEALTH)).is_some_and(|check| check.status == Status::Passing);
+    let service = server_service(member);
+    let served = service.as_ref().is_none_or(|service| {
+        let known = view.and_then(|view| view.services.get(SERVER_SERVICE));
+        known.is_some_and(|known| known.port == service.port && known.meta == service.meta)
+    });
+    if same_node && passing && served {
+        return None;
+    }
+    let kept = view.map(|view| (view.node.tagged_addresses.clone(), view.node.meta.clone()));
+    let (tagged_addresses, meta) = kept.filter(|_| same_node).unwrap_or_else(|| (tagged(&address), BTreeMap::new()));
+    let node = NodeInput {
+        id: member.node_id.as_str().into(),
+        name: member.name.as_str().into(),
+        address: address.as_str().into(),
+        datacenter: datacenter.into(),
+        tagged_addresses,
+        meta,
+    };
+    Some(register(node, same_node, service, Status::Passing, ALIVE))
+}
+
+fn show_failed(tables: &Tables, member: &Member) -> Option<Operation> {
+    let view = tables.node(&member.name)?;
+    let check = view.checks.get(SERF_HEALTH)?;
+    if check.status == Status::Critical {
+        return None;
+    }
+    let node =
+        NodeInput { name: view.node.name.clone(), id: view.node.id.clone(), address: view.node.address.clone(), ..NodeInput::default() };
+    Some(register(node, true, None, Status::Critical, FAILED))
+}
+
+fn register(node: NodeInput, skip_node_update: bool, service: Option<ServiceInput>, status: Status, output: &str) -> Operation {
+    let health =
+        CheckInput { id: SERF_HEALTH.into(), name: "Serf Health Status".into(), status, output: output.into(), ..CheckInput::default() };
+    Operation::Register(Box::new(Registration { node, skip_node_update, service, checks: vec![health] }))
+}
+
+/// The service by which a server is found.
+fn server_service(member: &Member) -> Option<ServiceInput> {
+    (member.tags.get("role").map(String::as_str) == Some("consul")).then(|| {
+        let tag = |name: &str| member.tags.get(name).cloned().unwrap_or_default();
+        let meta = [("non_voter", "false".to_owned()), ("version", tag("build"))];
+        ServiceInput {
+            id: SERVER_SERVICE.into(),
+            name: SERVER_SERVICE.into(),
+            port: tag("port").parse().unwrap_or_default(),
+            meta: meta.into_iter().map(|(key, value)| (Str::from(key), value.into())).collect(),
+            ..ServiceInput::default()
+        }
+    })
+}
+
+fn tagged(address: &str) -> BTreeMap<Str, Str> {
+    let family = if address.contains(':') { ["lan_ipv6", "wan_ipv6"] } else { ["lan_ipv4", "wan_ipv4"] };
+    ["lan", "wan"].into_iter().chain(family).map(|tag| (tag.into(), address.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn member(name: &str, status: Alive, role: &str) -> Member {
+        let tags = [("role", role), ("dc", "dc1"), ("port", "8300"), ("build", "9.9")];
+        Member {
+            name: name.into(),
+            node_id: String::new(),
+            address: "10.0.0.7".parse().unwrap(),
+            port: 8301,
+            tags: tags.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            status,
+        }
+    }
+
+    async fn apply(service: &crate::Service, members: &[Member]) -> usize {
+        let operations = operations(&service.consensus().tables(), members, "dc1");
+        let count = operations.len();
+        for operation in operations {
+            service.consensus().propose(operation).await.unwrap();
+        }
+        count
+    }
+
+    #[tokio::test]
+    async fn the_catalog_follows_a_member_through_its_life() {
+        let service = testing::dev().await;
+        let alive = [member("a", Alive::Alive, "node"), member("s", Alive::Alive, "consul")];
+        assert_eq!(apply(&service, &alive).await, 2);
+        assert_eq!(apply(&service, &alive).await, 0, "nothing is written twice");
+        let tables = service.consensus().tables();
+        assert_eq!(tables.node("s").unwrap().services[SERVER_SERVICE].port, 8300);
+        assert!(tables.node("a").unwrap().services.is_empty());
+        let failed = [member("a", Alive::Failed, "node"), member("stranger", Alive::Failed, "node")];
+        assert_eq!(apply(&service, &failed).await, 1, "who was never there is not registered as failed");
+        assert_eq!(service.consensus().tables().node("a").unwrap().checks[SERF_HEALTH].status, Status::Critical);
+        assert_eq!(apply(&service, &failed).await, 0);
+        assert_eq!(apply(&service, &alive[..1]).await, 1, "it came back");
+        assert_eq!(apply(&service, &[member("a", Alive::Left, "node")]).await, 1);
+        assert!(service.consensus().tables().node("a").is_none());
+    }
+
+    #[tokio::test]
+    async fn nodes_of_others_and_members_of_elsewhere_are_left_alone() {
+        let service = testing::dev().await;
+        let node = NodeInput { name: "outside".into(), address: "10.1.1.1".into(), datacenter: "dc1".into(), ..NodeInput::default() };
+        let registration = Registration { node, skip_node_update: false, service: None, checks: Vec::new() };
+        service.consensus().propose(Operation::Register(Box::new(registration))).await.unwrap();
+        assert!(forget(&service.consensus().tables(), "outside").is_none());
+        let mut elsewhere = member("b", Alive::Alive, "node");
+        elsewhere.tags.insert("dc".into(), "dc2".into());
+        assert_eq!(apply(&service, &[elsewhere]).await, 0);
+    }
+}

@@ -1,0 +1,165 @@
+//! The quorum follows the pool: a server that appears is taken in, one that leaves is taken out,
+//! one that has moved is found at its new address.
+//!
+//! A server that fails keeps its place, because it may come back with its log. Only when there are
+//! more servers than the cluster was begun with has somebody replaced it: then it is taken out, and
+//! only if those that are alive are a majority without it.
+
+use std::collections::HashMap;
+
+use consensus::{Consensus, Member as Server, Peer};
+use gossip::{Member, Status};
+
+/// A server of this datacenter as it describes itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its number in the log.
+    pub id: u64,
+    /// Its node and address.
+    pub server: Server,
+    /// How it is.
+    pub status: Status,
+    /// How many servers it expects to begin a cluster with.
+    pub expect: u32,
+}
+
+/// The servers of `datacenter` among the members of a pool.
+pub fn described(members: &[Member], datacenter: &str) -> Vec<Described> {
+    let servers = members.iter().filter(|member| {
+        let tag = |name: &str| member.tags.get(name).map(String::as_str);
+        tag("role") == Some("consul") && tag("dc") == Some(datacenter)
+    });
+    servers
+        .filter_map(|member| {
+            let number = |name: &str| member.tags.get(name).and_then(|text| text.parse::<u64>().ok());
+            let port = u16::try_from(number("port")?).ok()?;
+            let address = std::net::SocketAddr::new(member.address, port).to_string();
+            Some(Described {
+                id: number("raft_id")?,
+                server: Server { name: member.name.clone(), address },
+                status: member.status,
+                expect: number("expect").and_then(|expect| u32::try_from(expect).ok()).unwrap_or(0),
+            })
+        })
+        .collect()
+}
+
+/// Something to be done to the quorum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Take it in.
+    Add(u64, Server),
+    /// Its address has changed.
+    Move(u64, Server),
+    /// Take it out.
+    Remove(u64, &'static str),
+}
+
+/// The next thing to be done, if any. One at a time, so that each is judged by what the one before
+/// it has led to.
+pub(super) fn next(peers: &[Peer], servers: &[Described], own: u64, least: usize) -> Option<Step> {
+    let known: HashMap<u64, &Described> = servers.iter().map(|server| (server.id, server)).collect();
+    let alive = |id: &u64| known.get(id).is_some_and(|server| matches!(server.status, Status::Alive | Status::Leaving));
+    for server in servers.iter().filter(|server| server.status == Status::Alive) {
+        match peers.iter().find(|peer| peer.id == server.id) {
+            None => return Some(Step::Add(server.id, server.server.clone())),
+            Some(peer) if !peer.voter => return Some(Step::Add(server.id, server.server.clone())),
+            Some(peer) if peer.address != server.server.address || peer.name != server.server.name => {
+                return Some(Step::Move(server.id, server.server.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    let voters: Vec<u64> = peers.iter().filter(|peer| peer.voter).map(|peer| peer.id).collect();
+    let living = voters.iter().filter(|id| alive(id)).count();
+    let others = peers.iter().filter(|peer| peer.id != own);
+    for peer in others {
+        match known.get(&peer.id).map(|server| server.status) {
+            // Whoever is to be taken out must not be needed for it.
+            Some(Status::Left) if living > voters.len() / 2 => return Some(Step::Remove(peer.id, "it has left")),
+            Some(Status::Failed) if living > voters.len() / 2 && voters.len() > least.max(3) => {
+                return Some(Step::Remove(peer.id, "it has failed, and another server has taken its place"));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Does one step. The refusal says why it was not done; it is tried again.
+pub(super) async fn take(consensus: &Consensus, step: Step, datacenter: &str) -> Result<(), String> {
+    match step {
+        Step::Add(id, server) => {
+            check(consensus, id, &server, datacenter).await?;
+            consensus.add_server(id, server.clone()).await.map_err(|error| error.to_string())?;
+            tracing::info!(name = server.name, address = server.address, "a server was taken into the quorum");
+        }
+        Step::Move(id, server) => {
+            consensus.move_server(id, server.clone()).await.map_err(|error| error.to_string())?;
+            tracing::info!(name = server.name, address = server.address, "a server of the quorum has another address");
+        }
+        Step::Remove(id, why) => {
+            consensus.remove_server(id).await.map_err(|error| error.to_string())?;
+            tracing::info!(id, why, "a server was taken out of the quorum");
+        }
+    }
+    Ok(())
+}
+
+/// A server with another cluster's data must not get this one's log.
+async fn check(consensus: &Consensus, id: u64, server: &Server, datacenter: &str) -> Result<(), String> {
+    let found = consensus.identify(&server.address).await?;
+    let ours = consensus.tables().meta().incarnation;
+    if found.id != id {
+        return Err(format!("server {} lives at {}, where server {id} was said to be", found.id, server.address));
+    }
+    if found.datacenter != datacenter {
+        return Err(format!("it belongs to the datacenter `{}`", found.datacenter));
+    }
+    if found.initialized && found.incarnation != 0 && found.incarnation != ours {
+        metrics::counter!("lictor_foreign_servers").increment(1);
+        return Err("it holds another cluster's data; stop it, and start it with an empty data directory".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(id: u64, status: Status) -> Described {
+        Described { id, server: Server { name: format!("s{id}"), address: format!("10.0.0.{id}:8300") }, status, expect: 3 }
+    }
+
+    fn peer(id: u64, voter: bool) -> Peer {
+        Peer { id, name: format!("s{id}"), address: format!("10.0.0.{id}:8300"), voter }
+    }
+
+    #[test]
+    fn who_appears_is_taken_in_and_who_leaves_is_taken_out() {
+        let two = [server(1, Status::Alive), server(2, Status::Alive)];
+        assert_eq!(next(&[peer(1, true)], &two, 1, 1), Some(Step::Add(2, two[1].server.clone())));
+        assert_eq!(next(&[peer(1, true), peer(2, false)], &two, 1, 1), Some(Step::Add(2, two[1].server.clone())), "a learner is promoted");
+        assert_eq!(next(&[peer(1, true), peer(2, true)], &two, 1, 1), None);
+        let three = [server(1, Status::Alive), server(2, Status::Alive), server(3, Status::Left)];
+        let peers = [peer(1, true), peer(2, true), peer(3, true)];
+        assert_eq!(next(&peers, &three, 1, 3), Some(Step::Remove(3, "it has left")));
+        let moved = [
+            server(1, Status::Alive),
+            Described { server: Server { name: "s2".into(), address: "10.9.9.9:8300".into() }, ..server(2, Status::Alive) },
+        ];
+        assert!(matches!(next(&[peer(1, true), peer(2, true)], &moved, 1, 1), Some(Step::Move(2, _))));
+    }
+
+    #[test]
+    fn a_failed_server_is_taken_out_only_when_it_was_replaced_and_the_rest_is_a_majority() {
+        let failed = |ids: &[u64], all: u64| {
+            (1..=all).map(|id| server(id, if ids.contains(&id) { Status::Failed } else { Status::Alive })).collect::<Vec<_>>()
+        };
+        let voters = |all: u64| (1..=all).map(|id| peer(id, true)).collect::<Vec<_>>();
+        assert_eq!(next(&voters(3), &failed(&[3], 3), 1, 3), None, "it may come back");
+        assert!(matches!(next(&voters(4), &failed(&[3], 4), 1, 3), Some(Step::Remove(3, _))), "somebody has replaced it");
+        assert_eq!(next(&voters(5), &failed(&[3], 5), 1, 5), None);
+        assert_eq!(next(&voters(4), &failed(&[3, 4], 4), 1, 3), None, "two of four are no majority");
+    }
+}
