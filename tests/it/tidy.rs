@@ -8,13 +8,15 @@ use harness::repository;
 use serde_json::Value;
 
 /// Which of our crates each may use. A new arrow goes into DECISIONS.md first, then here.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("lictor-proto", &[]),
     ("lictor-state", &[]),
     ("lictor-store", &["lictor-state", "lictor-proto"]),
-    ("lictor-consensus", &["lictor-store", "lictor-state", "lictor-proto"]),
+    ("lictor-net", &[]),
+    ("lictor-gossip", &["lictor-net"]),
+    ("lictor-consensus", &["lictor-store", "lictor-state", "lictor-proto", "lictor-net"]),
     ("lictor-checks", &["lictor-state"]),
-    ("lictor-service", &["lictor-consensus", "lictor-state"]),
+    ("lictor-service", &["lictor-consensus", "lictor-gossip", "lictor-state"]),
     ("lictor-rpc", &["lictor-service", "lictor-state", "lictor-proto"]),
     ("lictor-gateway", &["lictor-service", "lictor-state"]),
     ("lictor-dns", &["lictor-service", "lictor-state"]),
@@ -26,9 +28,10 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// Libraries that stop at a border: who but these uses one has found logic for another layer.
-const BORDERS: [(&str, &[&str]); 5] = [
+const BORDERS: [(&str, &[&str]); 6] = [
     ("axum", &["lictor-gateway"]),
     ("clap", &["lictor-agent", "lictor-bench"]),
+    ("foca", &["lictor-gossip"]),
     ("heed", &["lictor-store"]),
     ("hickory-proto", &["lictor-dns"]),
     ("openraft", &["lictor-consensus"]),

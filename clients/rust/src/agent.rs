@@ -193,6 +193,51 @@ impl<'a> Agent<'a> {
         self.pool.call(v1::ReloadRequest {}, send).await
     }
 
+    /// Has the agent join a pool by way of its members at `addresses`, `host` or `host:port`.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::Pool;
+    /// println!("{:?}", client.agent().join(&["10.0.0.1".to_owned()], Pool::Lan).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn join(&self, addresses: &[String], pool: v1::Pool) -> Result<v1::JoinResponse, Error> {
+        let request = v1::JoinRequest { addresses: addresses.to_vec(), pool: pool.into() };
+        let send = |channel, request| async move { self.stub(channel).join(request).await };
+        self.pool.call(request, send).await
+    }
+
+    /// Has the agent leave its cluster and end.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// client.agent().leave().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn leave(&self) -> Result<(), Error> {
+        let send = |channel, request| async move { self.stub(channel).leave(request).await };
+        let v1::LeaveResponse {} = self.pool.call(v1::LeaveRequest {}, send).await?;
+        Ok(())
+    }
+
+    /// Declares a failed member to have left; with `prune`, has everybody forget it.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::Pool;
+    /// client.agent().force_leave("web-7", false, Pool::Lan).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn force_leave(&self, node: &str, prune: bool, pool: v1::Pool) -> Result<(), Error> {
+        let request = v1::ForceLeaveRequest { node: node.to_owned(), prune, pool: pool.into() };
+        let send = |channel, request| async move { self.stub(channel).force_leave(request).await };
+        let v1::ForceLeaveResponse {} = self.pool.call(request, send).await?;
+        Ok(())
+    }
+
     fn stub(&self, channel: Channel) -> AgentServiceClient<Channel> {
         AgentServiceClient::new(channel).max_decoding_message_size(self.pool.message_bytes_max())
     }

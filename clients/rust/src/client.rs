@@ -8,6 +8,7 @@ use crate::agent::Agent;
 use crate::catalog::Catalog;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
+use crate::event::Events;
 use crate::health::Health;
 use crate::kv::Kv;
 use crate::operator::Operator;
@@ -109,6 +110,11 @@ impl Client {
     /// Care of the servers themselves.
     pub fn operator(&self) -> Operator<'_> {
         Operator::new(&self.pool)
+    }
+
+    /// Events to every agent.
+    pub fn events(&self) -> Events<'_> {
+        Events::new(&self.pool)
     }
 
     /// Watches `target`: what is there, then each change, in order, once.

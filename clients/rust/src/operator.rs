@@ -35,4 +35,33 @@ impl<'a> Operator<'a> {
         let meta = response.meta.take();
         Answer::new(response, meta)
     }
+
+    /// Takes a server out of the quorum, by its number in the log.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// client.operator().remove_peer(1742).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn remove_peer(&self, id: u64) -> Result<(), Error> {
+        let request = v1::RemovePeerRequest { options: None, peer: Some(v1::remove_peer_request::Peer::Id(id)) };
+        let send = |channel, request| async move { OperatorServiceClient::new(channel).remove_peer(request).await };
+        self.pool.call(request, send).await.map(drop)
+    }
+
+    /// Hands leadership to the server `id`, or with 0 to any that is alive. Answers the new leader.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// println!("{:?}", client.operator().transfer_leader(0).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn transfer_leader(&self, id: u64) -> Result<Option<v1::Peer>, Error> {
+        let request = v1::TransferLeaderRequest { options: None, id };
+        let send = |channel, request| async move { OperatorServiceClient::new(channel).transfer_leader(request).await };
+        let v1::TransferLeaderResponse { meta: _, leader } = self.pool.call(request, send).await?;
+        Ok(leader)
+    }
 }

@@ -6,6 +6,7 @@
 mod agent;
 mod args;
 mod catalog;
+mod cluster;
 mod connect;
 mod info;
 mod json;
@@ -63,6 +64,19 @@ enum Command {
     Maint(maint::Maint),
     /// Have the agent read its configuration again
     Reload(reload::Reload),
+    /// Have the agent join a cluster by its members
+    Join(cluster::Join),
+    /// Have the agent leave its cluster and end
+    Leave(cluster::Leave),
+    /// Declare a failed member to have left
+    ForceLeave(cluster::ForceLeave),
+    /// Look after the servers
+    #[command(subcommand)]
+    Operator(Box<cluster::Operator>),
+    /// Fire an event to every agent of the datacenter
+    Event(Box<cluster::Event>),
+    /// Make a key for gossip
+    Keygen(cluster::Keygen),
     /// List the agents that this one knows
     Members(Box<info::Members>),
     /// Tell who the agent is and how it runs
@@ -137,6 +151,12 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Watch(watch) => watch.run().await,
             Command::Maint(maint) => maint.run().await,
             Command::Reload(reload) => reload.run().await,
+            Command::Join(join) => join.run().await,
+            Command::Leave(leave) => leave.run().await,
+            Command::ForceLeave(leave) => leave.run().await,
+            Command::Operator(operator) => operator.run().await,
+            Command::Event(event) => event.run().await,
+            Command::Keygen(keygen) => keygen.run(),
             Command::Members(members) => members.run().await,
             Command::Info(info) => info.run().await,
             Command::Validate(validate) => validate.run(),

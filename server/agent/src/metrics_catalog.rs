@@ -52,7 +52,23 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Gauge, "consul_raft_applied_index", "Last index applied"),
     series(Gauge, "consul_raft_term", "Current term"),
     series(Counter, "consul_raft_snapshot_create", "Snapshots made"),
+    series(Counter, "consul_raft_snapshot_install", "States that were taken over as a whole from a leader"),
+    series(Counter, "consul_leader_foreign_servers", "Attempts to take in a server with another cluster's data"),
     series(Gauge, "consul_server_isLeader", "1 on the leader, 0 elsewhere"),
+    // gossip
+    series(Counter, "consul_gossip_datagrams_sent", "Datagrams sent"),
+    series(Counter, "consul_gossip_datagrams_received", "Datagrams received"),
+    Series {
+        name: "consul_gossip_dropped",
+        kind: Counter,
+        labels: &["reason"],
+        help: "Packets dropped: malformed, of another pool, sealed with an unknown key",
+    },
+    series(Counter, "consul_gossip_joins_refused", "Members that were not let in"),
+    series(Counter, "consul_gossip_name_conflicts", "Times that a node used a living one's name"),
+    series(Counter, "consul_gossip_probes_failed", "Probes that were not answered in time"),
+    series(Counter, "consul_gossip_refutations", "Times that this node was held for dead and said that it lives"),
+    Series { name: "consul_gossip_health", kind: Gauge, labels: &["pool"], help: "How this node rates its own health: 0 is well" },
     // requests
     series(Counter, "consul_rpc_query", "Reads, by any face"),
     series(Counter, "consul_rpc_consistentRead", "Linearizable reads"),

@@ -71,11 +71,12 @@ pub enum Storage {
     },
 }
 
-/// Timing of the protocol, in milliseconds. Wide enough for two busy cores, tight enough to replace
-/// a dead leader within two seconds.
-const HEARTBEAT_MS: u64 = 150;
-const ELECTION_MIN_MS: u64 = 600;
-const ELECTION_MAX_MS: u64 = 1200;
+/// Timing of the protocol, in milliseconds. A follower grants a vote once it has heard nothing for the
+/// longest election timeout, and stands itself after a random one: a dead leader is replaced after
+/// 1.05 to 1.4 seconds. Wide enough for two busy cores.
+const HEARTBEAT_MS: u64 = 100;
+const ELECTION_MIN_MS: u64 = 350;
+const ELECTION_MAX_MS: u64 = 700;
 
 /// Entries that stay in the log although the state has them, for followers that lag a little.
 const ENTRIES_KEPT: u64 = 10_000;

@@ -42,6 +42,8 @@ pub struct Status {
     pub state: &'static str,
     /// How long ago a quorum last answered the leader; `None` elsewhere.
     pub last_contact: Option<Duration>,
+    /// The index at which the quorum came to be as it is.
+    pub membership_index: u64,
     /// The members of the quorum and its learners.
     pub peers: Vec<Peer>,
 }
@@ -86,6 +88,7 @@ pub(crate) fn of(raft: &Raft, id: u64) -> Status {
             true => Some(Duration::ZERO),
             false => metrics.last_quorum_acked.map(|at| at.elapsed()),
         },
+        membership_index: metrics.membership_config.log_id().as_ref().map_or(0, |id| id.index),
         peers: peers.collect(),
     }
 }

@@ -16,7 +16,7 @@ use crate::reply::{Content, Reply, takes_gzip};
 use crate::request::Ask;
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
-use crate::{Gateway, agent, catalog, cluster, health, kv, txn, watch};
+use crate::{Gateway, agent, catalog, cluster, event, health, kv, txn, watch};
 
 /// Answers one request. It can't fail: what goes wrong is an answer as well.
 pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response, Infallible> {
@@ -140,6 +140,11 @@ async fn read(gateway: &Arc<Gateway>, endpoint: Endpoint, ask: &Ask) -> Outcome<
         Endpoint::AgentHealthByName => agent::health_by_name(gateway, ask),
         Endpoint::StatusLeader => cluster::leader(gateway, ask),
         Endpoint::StatusPeers => cluster::peers(gateway, ask),
+        Endpoint::EventList => event::list(gateway, ask).await,
+        Endpoint::RaftConfiguration => cluster::raft_configuration(gateway, ask),
+        Endpoint::AutopilotHealth => cluster::health(gateway, ask),
+        Endpoint::Keyring => cluster::keyring(gateway, ask, Body::empty()).await,
+        Endpoint::Coordinates => cluster::coordinates(gateway, ask),
         Endpoint::Watch => watch::stream(gateway, ask).await,
         other => Err(absent(other)),
     }
@@ -158,6 +163,13 @@ async fn write(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> 
         Endpoint::AgentDeregisterCheck => agent::deregister_check(gateway, ask).await,
         Endpoint::AgentMaintenance => agent::node_maintenance(gateway, ask).await,
         Endpoint::AgentServiceMaintenance => agent::service_maintenance(gateway, ask).await,
+        Endpoint::AgentJoin => cluster::join(gateway, ask).await,
+        Endpoint::AgentLeave => cluster::leave(gateway, ask),
+        Endpoint::AgentForceLeave => cluster::force_leave(gateway, ask),
+        Endpoint::EventFire => event::fire(gateway, ask, body).await,
+        Endpoint::RaftPeer => cluster::remove_peer(gateway, ask).await,
+        Endpoint::RaftTransfer => cluster::transfer_leader(gateway, ask).await,
+        Endpoint::Keyring => cluster::keyring(gateway, ask, body).await,
         Endpoint::AgentReload => agent::reload(gateway, ask).await,
         Endpoint::AgentPass => agent::report(gateway, ask, state::Status::Passing).await,
         Endpoint::AgentWarn => agent::report(gateway, ask, state::Status::Warning).await,

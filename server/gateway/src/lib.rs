@@ -18,6 +18,7 @@ mod decode;
 mod definition;
 mod dispatch;
 mod duration;
+mod event;
 mod health;
 mod json;
 mod kv;

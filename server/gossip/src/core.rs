@@ -6,13 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foca::{
-    AccumulatingRuntime, BroadcastHandler, Foca, Invalidates, Member as Probed, OwnedNotification, PeriodicParams, PostcardCodec, Timer,
-};
+use foca::{AccumulatingRuntime, Foca, Member as Probed, OwnedNotification, PostcardCodec, Timer};
 use metrics::counter;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
@@ -22,7 +19,9 @@ use crate::coordinate::{Coordinate, Vivaldi};
 use crate::event::{self, Event, Events, NewEvent};
 use crate::keyring::Keyring;
 use crate::member::{Entry, Id, Member, RECORD_MAX, Record, Status};
-use crate::wire::{self, Datagram, Dropped, News, PACKET_MAX, State};
+use crate::news::{Inbox, MEMBERS_MAX, Reader};
+use crate::timing::Timing;
+use crate::wire::{self, Datagram, Dropped, News, State};
 
 /// How long a failed member is shown.
 const FAILED_KEPT: Duration = Duration::from_secs(72 * 3600);
@@ -33,82 +32,6 @@ const LEFT_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// The worst that one's own health can be rated.
 const HEALTH_MAX: u32 = 8;
 
-/// Most members whose descriptions are held: a bound on what strangers can make one keep.
-const MEMBERS_MAX: usize = 100_000;
-
-/// The pace of a pool.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// Each so often one member is probed.
-    pub probe: Duration,
-    /// How long it may take to answer, before others are asked to try.
-    pub answer: Duration,
-    /// A member that does not answer is suspected for this long, times the logarithm of the pool's
-    /// size, before it counts as failed.
-    pub suspicion: Duration,
-    /// Each so often news are sent on.
-    pub gossip: Duration,
-    /// Each so often everything is compared with one other member.
-    pub compare: Duration,
-}
-
-impl Timing {
-    /// For a datacenter.
-    pub const fn lan() -> Self {
-        Timing {
-            probe: Duration::from_secs(1),
-            answer: Duration::from_millis(500),
-            suspicion: Duration::from_secs(3),
-            gossip: Duration::from_millis(200),
-            compare: Duration::from_secs(30),
-        }
-    }
-
-    /// Between datacenters.
-    pub const fn wan() -> Self {
-        Timing {
-            probe: Duration::from_secs(5),
-            answer: Duration::from_secs(3),
-            suspicion: Duration::from_secs(30),
-            gossip: Duration::from_millis(500),
-            compare: Duration::from_secs(60),
-        }
-    }
-
-    /// On one machine, for development.
-    pub const fn local() -> Self {
-        Timing {
-            probe: Duration::from_millis(300),
-            answer: Duration::from_millis(150),
-            suspicion: Duration::from_millis(900),
-            gossip: Duration::from_millis(100),
-            compare: Duration::from_secs(15),
-        }
-    }
-
-    /// What the probing is told for a pool of `size`, when this member's own health is `health`: who
-    /// may be the cause of missing answers gives the others more time (Lifeguard, §IV).
-    fn config(&self, size: usize, health: u32) -> foca::Config {
-        let scale = (size.max(1) as f64).log10().max(1.0);
-        let transmissions = (4.0 * ((size + 1) as f64).log10()).ceil().clamp(2.0, 200.0);
-        let every =
-            |frequency, members| Some(PeriodicParams { frequency, num_members: NonZeroUsize::new(members).unwrap_or(NonZeroUsize::MIN) });
-        foca::Config {
-            probe_period: self.probe,
-            probe_rtt: self.answer,
-            num_indirect_probes: NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN),
-            max_transmissions: NonZeroU8::new(transmissions as u8).unwrap_or(NonZeroU8::MIN),
-            suspect_to_down_after: self.suspicion.mul_f64(scale * f64::from(1 + health)),
-            remove_down_after: Some(LEFT_KEPT),
-            max_packet_size: NonZeroUsize::new(PACKET_MAX).unwrap_or(NonZeroUsize::MIN),
-            notify_down_members: true,
-            periodic_announce: None,
-            periodic_announce_to_down_members: every(self.compare, 2),
-            periodic_gossip: every(self.gossip, 3),
-        }
-    }
-}
-
 /// What a member wants done.
 #[derive(Debug)]
 pub(crate) enum Output {
@@ -118,86 +41,6 @@ pub(crate) enum Output {
     Changed,
     /// Tell of an event.
     Event(Event),
-}
-
-/// What is known of whom, as far as news need it.
-#[derive(Default)]
-struct Inbox {
-    known: HashMap<String, Known>,
-    events: Events,
-    news: Vec<News>,
-}
-
-struct Known {
-    node_id: String,
-    age: (u64, u64),
-    alive: bool,
-}
-
-/// Takes news out of packets, and says which are new.
-struct Reader {
-    inbox: Arc<Mutex<Inbox>>,
-}
-
-/// What makes older news superfluous.
-enum Key {
-    Record(String, (u64, u64)),
-    Event([u8; 16]),
-}
-
-impl Invalidates for Key {
-    fn invalidates(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Key::Record(name, age), Key::Record(other, older)) => name == other && age >= older,
-            (Key::Event(id), Key::Event(other)) => id == other,
-            _ => false,
-        }
-    }
-}
-
-impl BroadcastHandler<Id> for Reader {
-    type Key = Key;
-    type Error = Unreadable;
-
-    fn receive_item(&mut self, data: &[u8], _sender: Option<&Id>) -> Result<Option<Key>, Unreadable> {
-        let news: News = wire::decode(data).map_err(|_| Unreadable)?;
-        let mut inbox = self.inbox.lock();
-        let key = match &news {
-            News::Event(event) => inbox.events.take(event).then_some(Key::Event(event.id)),
-            News::Record(record) => inbox.note(record).then(|| Key::Record(record.name.clone(), record.age())),
-        };
-        if key.is_some() {
-            inbox.news.push(news);
-        }
-        Ok(key)
-    }
-}
-
-/// News that mean nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("news that can't be read")]
-struct Unreadable;
-
-impl Inbox {
-    /// Takes note of a description; true when it is newer than what is known. A name that a living
-    /// member has is not given to another one.
-    fn note(&mut self, record: &Record) -> bool {
-        if let Some(known) = self.known.get(&record.name) {
-            if known.node_id != record.node_id && known.alive {
-                counter!("lictor_gossip_name_conflicts").increment(1);
-                tracing::warn!(name = record.name, address = %record.id.address, "another node uses the name of a living one; the first one keeps it: give each node a name of its own");
-                return false;
-            }
-            if known.node_id == record.node_id && known.age >= record.age() {
-                return false;
-            }
-        } else if self.known.len() >= MEMBERS_MAX {
-            return false;
-        }
-        let known = Known { node_id: record.node_id.clone(), age: record.age(), alive: false };
-        self.known.insert(record.name.clone(), known);
-        true
-    }
 }
 
 /// One member.
@@ -539,7 +382,7 @@ impl Core {
             OwnedNotification::Rejoin(id) => {
                 // Others held this one for dead: it may be slow, so it trusts its own clock less.
                 self.worsen();
-                counter!("lictor_gossip_refutations").increment(1);
+                counter!("consul_gossip_refutations").increment(1);
                 self.me.id = id;
                 self.me.version += 1;
                 self.tell_of_me();
@@ -558,7 +401,7 @@ impl Core {
                 }
             }
             OwnedNotification::ProbeFailed(_, id) => {
-                counter!("lictor_gossip_probes_failed").increment(1);
+                counter!("consul_gossip_probes_failed").increment(1);
                 self.probes.remove(&id.address);
                 self.worsen();
             }
@@ -639,7 +482,7 @@ impl Core {
     /// Somebody says something of this member that it has not said itself.
     fn defend(&mut self, record: &Record) {
         if record.node_id != self.me.node_id {
-            counter!("lictor_gossip_name_conflicts").increment(1);
+            counter!("consul_gossip_name_conflicts").increment(1);
             tracing::error!(address = %record.id.address, "another node uses this node's name `{}`; rename one of them", self.me.name);
             return;
         }

@@ -16,18 +16,19 @@ mod core;
 mod event;
 mod keyring;
 mod member;
+mod memory;
+mod news;
 mod pool;
 mod stream;
+mod timing;
 mod wire;
 
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;
 
 pub use coordinate::Coordinate;
-pub use core::Timing;
 pub use event::{Event, NewEvent, PAYLOAD_MAX};
 pub use keyring::{BadKey, Key, Keyring};
 pub use member::{Member, Status};
 pub use pool::{Error, JoinReport, KeyAnswers, KeyOperation, Options, Pool, Sockets};
+pub use timing::Timing;

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
@@ -18,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::coordinate::Coordinate;
-use crate::core::{Core, Output, Timing};
+use crate::core::{Core, Output};
 use crate::event::{Event, NewEvent};
 use crate::keyring::{Key, Keyring};
 use crate::member::{Id, Member, Record, Status};
+use crate::memory::{Memory, recall, replace};
 use crate::stream::{self, Asked, Envelope};
+use crate::timing::Timing;
 use crate::wire::{self, Dropped, KeyCommand, Question, Reply};
 
 /// Connections that are answered at a time; more wait in the system's queue.
@@ -158,14 +159,6 @@ struct Shared {
     timing: Timing,
     stop: CancellationToken,
     tasks: TaskTracker,
-}
-
-/// What is remembered over a restart.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Memory {
-    clock: u64,
-    left: bool,
-    peers: Vec<SocketAddr>,
 }
 
 impl Pool {
@@ -392,7 +385,7 @@ impl Pool {
             match output {
                 // A datagram that the system won't take now is lost, like any other.
                 Output::Send(to, bytes) => match self.shared.datagrams.try_send_to(&bytes, to) {
-                    Ok(_) => counter!("lictor_gossip_datagrams_sent").increment(1),
+                    Ok(_) => counter!("consul_gossip_datagrams_sent").increment(1),
                     Err(error) => tracing::debug!(%error, %to, "a datagram was not sent"),
                 },
                 Output::Changed => self.shared.changes.send_modify(|changes| *changes += 1),
@@ -419,7 +412,7 @@ impl Pool {
                     continue;
                 }
             };
-            counter!("lictor_gossip_datagrams_received").increment(1);
+            counter!("consul_gossip_datagrams_received").increment(1);
             if let Err(dropped) = self.drive(|core, now| core.datagram(now, &buffer[..length])) {
                 self.complain(dropped, from);
             }
@@ -428,11 +421,11 @@ impl Pool {
 
     /// Counts what was dropped, and tells of it now and then.
     fn complain(&self, dropped: Dropped, from: SocketAddr) {
-        counter!("lictor_gossip_dropped", "reason" => dropped.as_str()).increment(1);
+        counter!("consul_gossip_dropped", "reason" => dropped.as_str()).increment(1);
         let mut last = self.shared.complaints.lock();
         if last.is_none_or(|last| last.elapsed() > COMPLAIN) {
             *last = Some(Instant::now());
-            tracing::warn!(%from, pool = self.shared.label, reason = dropped.as_str(), "gossip was dropped; it is counted in `lictor_gossip_dropped`");
+            tracing::warn!(%from, pool = self.shared.label, reason = dropped.as_str(), "gossip was dropped; it is counted in `consul_gossip_dropped`");
         }
     }
 
@@ -445,7 +438,7 @@ impl Pool {
                 () = async { match due { Some(due) => sleep_until(due).await, None => std::future::pending().await } } => {}
             }
             self.drive(|core, now| core.tick(now));
-            gauge!("lictor_gossip_health", "pool" => self.shared.label.clone()).set(f64::from(self.shared.core.lock().health()));
+            gauge!("consul_gossip_health", "pool" => self.shared.label.clone()).set(f64::from(self.shared.core.lock().health()));
         }
     }
 
@@ -491,7 +484,7 @@ impl Pool {
     fn take_state(&self, state: wire::State, from: SocketAddr) -> Reply {
         let refused = self.shared.core.lock().refuse(&state);
         if let Some(why) = refused {
-            counter!("lictor_gossip_joins_refused").increment(1);
+            counter!("consul_gossip_joins_refused").increment(1);
             tracing::warn!(%from, name = state.from.name, "a member was not let in: {why}");
             return Reply::Refused(why);
         }
@@ -620,26 +613,4 @@ fn with_port(address: &str, port: u16) -> String {
         None if address.contains(':') => address.to_owned(),
         None => format!("{address}:{port}"),
     }
-}
-
-fn recall(path: &Path) -> Memory {
-    let Ok(bytes) = std::fs::read(path) else { return Memory::default() };
-    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-        tracing::warn!(%error, file = %path.display(), "what was remembered of the pool can't be read and is not used");
-        Memory::default()
-    })
-}
-
-/// Replaces a small file, for nobody else to read.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let beside = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
 }

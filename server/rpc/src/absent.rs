@@ -2,7 +2,6 @@
 
 use futures::stream::Empty;
 use proto::v1;
-use proto::v1::event_service_server::EventService;
 use proto::v1::lock_service_server::LockService;
 use proto::v1::session_service_server::SessionService;
 use tonic::{Request, Response, Status, Streaming};
@@ -69,22 +68,5 @@ impl LockService for Face {
 
     async fn observe(&self, _: Request<v1::LockServiceObserveRequest>) -> Result<Response<Self::ObserveStream>, Status> {
         refuse("LockService.Observe")
-    }
-}
-
-#[tonic::async_trait]
-impl EventService for Face {
-    type SubscribeStream = Empty<Result<v1::EventServiceSubscribeResponse, Status>>;
-
-    async fn fire(&self, _: Request<v1::EventServiceFireRequest>) -> Result<Response<v1::EventServiceFireResponse>, Status> {
-        refuse("EventService.Fire")
-    }
-
-    async fn list(&self, _: Request<v1::EventServiceListRequest>) -> Result<Response<v1::EventServiceListResponse>, Status> {
-        refuse("EventService.List")
-    }
-
-    async fn subscribe(&self, _: Request<v1::EventServiceSubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
-        refuse("EventService.Subscribe")
     }
 }

@@ -8,6 +8,7 @@ use futures::stream::{self, Empty, Stream};
 use proto::v1;
 use proto::v1::agent_service_server::AgentService;
 use service::agent::Reloaded;
+use service::cluster::PoolKind;
 use service::{Caller, Error};
 use state::{Check, Service as ServiceRow};
 use tonic::{Request, Response, Status, Streaming};
@@ -137,9 +138,9 @@ impl AgentService for Face {
             node_id: identity.node_id.to_string(),
             node: identity.node_name.to_string(),
             datacenter: identity.datacenter.to_string(),
-            server: true,
+            server: identity.server,
             version: identity.version.to_owned(),
-            member: Some(self.member(v1::Pool::Lan)),
+            member: Some(convert::member(self.service.this_member(PoolKind::Lan))),
             addresses: self.options.addresses.clone().into_iter().collect(),
             started_at: Some(self.started_at.into()),
             stats: self.stats(),
@@ -148,26 +149,41 @@ impl AgentService for Face {
 
     async fn list_members(&self, request: Request<v1::ListMembersRequest>) -> Result<Response<v1::ListMembersResponse>, Status> {
         answer(async {
-            let (_, v1::ListMembersRequest { pool, filter }) = open(request)?;
+            let (caller, v1::ListMembersRequest { pool, filter }) = open(request)?;
             if !filter.is_empty() {
                 return Err(not_implemented("ListMembersRequest.filter"));
             }
-            let pool = v1::Pool::try_from(pool).map_err(|_| invalid("pool", format_args!("`{pool}` is not known")))?;
-            Ok(v1::ListMembersResponse { members: vec![self.member(pool)] })
+            let members = self.service.members(&caller, pool_kind(pool)?)?;
+            Ok(v1::ListMembersResponse { members: members.into_iter().map(convert::member).collect() })
         })
         .await
     }
 
-    async fn join(&self, _: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
-        refuse("AgentService.Join")
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        answer(async {
+            let (caller, v1::JoinRequest { addresses, pool }) = open(request)?;
+            let report = self.service.join(&caller, pool_kind(pool)?, &addresses).await?;
+            Ok(v1::JoinResponse { joined: report.joined as u32, failed: report.failed.into_iter().collect() })
+        })
+        .await
     }
 
-    async fn leave(&self, _: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
-        refuse("AgentService.Leave")
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
+        answer(async {
+            let (caller, v1::LeaveRequest {}) = open(request)?;
+            self.service.leave(&caller)?;
+            Ok(v1::LeaveResponse {})
+        })
+        .await
     }
 
-    async fn force_leave(&self, _: Request<v1::ForceLeaveRequest>) -> Result<Response<v1::ForceLeaveResponse>, Status> {
-        refuse("AgentService.ForceLeave")
+    async fn force_leave(&self, request: Request<v1::ForceLeaveRequest>) -> Result<Response<v1::ForceLeaveResponse>, Status> {
+        answer(async {
+            let (caller, v1::ForceLeaveRequest { node, prune, pool }) = open(request)?;
+            self.service.force_leave(&caller, pool_kind(pool)?, &node, prune)?;
+            Ok(v1::ForceLeaveResponse {})
+        })
+        .await
     }
 
     async fn reload(&self, request: Request<v1::ReloadRequest>) -> Result<Response<v1::ReloadResponse>, Status> {
@@ -200,25 +216,6 @@ impl Face {
         Ok(wire_duration(ttl))
     }
 
-    /// This agent as a member of a pool, the only one as long as there is no gossip.
-    fn member(&self, pool: v1::Pool) -> v1::Member {
-        let identity = self.service.identity();
-        let (name, listener) = match pool {
-            v1::Pool::Unspecified | v1::Pool::Lan => (identity.node_name.to_string(), "serf_lan"),
-            v1::Pool::Wan => (format!("{}.{}", identity.node_name, identity.datacenter), "serf_wan"),
-        };
-        let address = self.options.addresses.get(listener).and_then(|address| address.rsplit_once(':'));
-        let tags = [("role", "server"), ("dc", &*identity.datacenter), ("id", &*identity.node_id), ("version", identity.version)];
-        v1::Member {
-            name,
-            address: identity.address.to_string(),
-            port: address.and_then(|(_, port)| port.parse().ok()).unwrap_or_default(),
-            tags: tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            status: v1::MemberStatus::Alive.into(),
-            incarnation: 0,
-        }
-    }
-
     /// Free figures for people.
     fn stats(&self) -> HashMap<String, String> {
         let status = self.service.consensus_status();
@@ -230,5 +227,13 @@ impl Face {
             ("raft.peers", status.peers.len().to_string()),
         ];
         figures.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+}
+
+fn pool_kind(pool: i32) -> Result<PoolKind, Error> {
+    match v1::Pool::try_from(pool) {
+        Ok(v1::Pool::Unspecified | v1::Pool::Lan) => Ok(PoolKind::Lan),
+        Ok(v1::Pool::Wan) => Ok(PoolKind::Wan),
+        Err(_) => Err(invalid("pool", format_args!("`{pool}` is not known"))),
     }
 }

@@ -12,6 +12,7 @@ mod agent;
 mod caller;
 mod catalog;
 mod convert;
+mod event;
 mod gather;
 mod health;
 mod kv;

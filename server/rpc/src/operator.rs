@@ -3,14 +3,15 @@
 use futures::stream::Empty;
 use proto::v1;
 use proto::v1::operator_service_server::OperatorService;
+use proto::v1::remove_peer_request::Peer as Chosen;
 use service::status::Peer;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::absent::refuse;
 use crate::caller::open;
-use crate::convert::common::{local_meta, read_options};
+use crate::convert::common::{local_meta, read_options, write_to};
 use crate::serve::Face;
-use crate::status::answer;
+use crate::status::{answer, invalid};
 
 /// A server of the quorum, for the wire.
 pub(crate) fn peer(peer: &Peer) -> v1::Peer {
@@ -40,17 +41,39 @@ impl OperatorService for Face {
             };
             let mut servers: Vec<v1::RaftServer> = status.peers.iter().map(server).collect();
             servers.sort_by_key(|server| server.peer.as_ref().map_or(0, |peer| peer.id));
-            Ok(v1::GetRaftConfigurationResponse { meta: Some(local_meta(&self.service)), servers, configuration_index: 0 })
+            Ok(v1::GetRaftConfigurationResponse {
+                meta: Some(local_meta(&self.service)),
+                servers,
+                configuration_index: status.membership_index,
+            })
         })
         .await
     }
 
-    async fn remove_peer(&self, _: Request<v1::RemovePeerRequest>) -> Result<Response<v1::RemovePeerResponse>, Status> {
-        refuse("OperatorService.RemovePeer")
+    async fn remove_peer(&self, request: Request<v1::RemovePeerRequest>) -> Result<Response<v1::RemovePeerResponse>, Status> {
+        answer(async {
+            let (caller, v1::RemovePeerRequest { options, peer }) = open(request)?;
+            self.service.check_datacenter(write_to(options).as_deref())?;
+            let (id, address) = match &peer {
+                Some(Chosen::Id(id)) => (Some(*id), None),
+                Some(Chosen::Address(address)) => (None, Some(address.as_str())),
+                None => return Err(invalid("peer", "give the server's id or its address")),
+            };
+            self.service.remove_peer(&caller, id, address).await?;
+            Ok(v1::RemovePeerResponse { meta: Some(local_meta(&self.service)) })
+        })
+        .await
     }
 
-    async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Result<Response<v1::TransferLeaderResponse>, Status> {
-        refuse("OperatorService.TransferLeader")
+    async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        answer(async {
+            let (caller, v1::TransferLeaderRequest { options, id }) = open(request)?;
+            self.service.check_datacenter(write_to(options).as_deref())?;
+            let leader = self.service.transfer_leader(&caller, Some(id).filter(|id| *id != 0)).await?;
+            let leader = self.service.peers().iter().find(|found| found.id == leader).map(peer);
+            Ok(v1::TransferLeaderResponse { meta: Some(local_meta(&self.service)), leader })
+        })
+        .await
     }
 
     async fn save_snapshot(&self, _: Request<v1::SaveSnapshotRequest>) -> Result<Response<Self::SaveSnapshotStream>, Status> {

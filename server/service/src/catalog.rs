@@ -63,7 +63,7 @@ impl Service {
 
     /// The datacenters that can be asked, nearest first.
     pub fn catalog_datacenters(&self, _caller: &Caller) -> Vec<Str> {
-        vec![self.identity().datacenter.clone()]
+        self.datacenters().iter().map(|name| name.as_str().into()).collect()
     }
 
     /// The nodes whose meta contains `meta`, by name.

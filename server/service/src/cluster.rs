@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gossip::{Event, JoinReport, KeyAnswers, KeyOperation, Member, NewEvent, Pool, Status};
+use gossip::Pool;
+pub use gossip::{Coordinate, Event, JoinReport, Key, KeyAnswers, KeyOperation, Member, NewEvent, PAYLOAD_MAX, Status};
 
 use crate::error::{Error, Reason};
 use crate::{Caller, Right, Service};
@@ -154,6 +155,38 @@ impl Service {
     pub async fn gossip_keys(&self, caller: &Caller, kind: PoolKind, operation: KeyOperation) -> Result<KeyAnswers, Error> {
         self.authorize(caller, if operation == KeyOperation::List { Right::OperatorRead } else { Right::OperatorWrite })?;
         self.pool(kind)?.keys(operation).await.map_err(|error| Error::new(Reason::PreconditionFailed, error.to_string()))
+    }
+
+    /// Where the members of the LAN pool are in the network, by name; those that were not heard yet
+    /// are left out.
+    pub fn coordinates(&self, caller: &Caller) -> Result<Vec<(String, Coordinate)>, Error> {
+        self.authorize(caller, Right::AgentRead)?;
+        let pool = self.pool(PoolKind::Lan)?;
+        let members = pool.members().into_iter();
+        Ok(members.filter_map(|member| Some((member.name.clone(), pool.coordinate_of(&member.name)?))).collect())
+    }
+
+    /// The datacenters that can be asked: this one, then the others by their round-trip time.
+    pub fn datacenters(&self) -> Vec<String> {
+        let own = self.identity().datacenter.to_string();
+        let Some(wan) = self.pools().and_then(|pools| pools.wan.as_ref()) else { return vec![own] };
+        let here = wan.coordinate();
+        let mut nearest: BTreeMap<String, Vec<std::time::Duration>> = BTreeMap::new();
+        for member in wan.members() {
+            let Some(datacenter) = member.tags.get("dc").filter(|dc| **dc != own) else { continue };
+            let trips = nearest.entry(datacenter.clone()).or_default();
+            trips.extend(wan.coordinate_of(&member.name).map(|there| here.distance(&there)));
+        }
+        let mut others: Vec<(std::time::Duration, String)> = nearest
+            .into_iter()
+            .map(|(datacenter, mut trips)| {
+                trips.sort();
+                // The median: one far server does not move a datacenter.
+                (trips.get(trips.len() / 2).copied().unwrap_or(std::time::Duration::MAX), datacenter)
+            })
+            .collect();
+        others.sort();
+        std::iter::once(own).chain(others.into_iter().map(|(_, datacenter)| datacenter)).collect()
     }
 
     /// Takes a server out of the quorum by its number or its address. Only the leader can.

@@ -183,9 +183,14 @@ fn table(members: &[v1::Member], detailed: bool) -> Table {
     for member in members {
         let tag = |name: &str| member.tags.get(name).cloned().unwrap_or_else(|| "-".into());
         let state = status(member.status()).to_owned();
-        table.row([member.name.clone(), place(member), state, tag("role"), tag("version"), tag("protocol"), tag("dc")]);
+        table.row([member.name.clone(), place(member), state, role(member).to_owned(), tag("build"), tag("vsn"), tag("dc")]);
     }
     table
+}
+
+/// `server` or `client`.
+fn role(member: &v1::Member) -> &'static str {
+    if member.tags.get("role").is_some_and(|role| role == "consul") { "server" } else { "client" }
 }
 
 fn row(member: &v1::Member) -> Value {

@@ -6,28 +6,30 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use service::cluster::{Member, PoolKind, Status};
 use service::filter::{Selectable, Selected, Value};
-use state::Str;
 
 use crate::Gateway;
 use crate::catalog::chosen;
+use crate::cluster;
 use crate::json::Json;
 use crate::metrics as parse;
 use crate::reply::{Content, Reply};
 use crate::request::Ask;
 use crate::status::{Fault, Outcome};
 
-/// A member of the cluster's pool.
-#[derive(Default)]
-struct Member {
-    name: Str,
-    address: Str,
-    port: u16,
-    tags: BTreeMap<Str, Str>,
-}
+/// A member of a pool, as filters see it.
+struct Listed(Member);
 
-/// The number that stands for "alive".
-const ALIVE: u64 = 1;
+/// The number of a state.
+fn number(status: Status) -> u64 {
+    match status {
+        Status::Alive => 1,
+        Status::Leaving => 2,
+        Status::Left => 3,
+        Status::Failed => 4,
+    }
+}
 
 /// `GET /v1/agent/self`
 pub(crate) fn about(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
@@ -41,7 +43,7 @@ pub(crate) fn about(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
             json.name("NodeName").text(&identity.node_name);
             json.name("NodeID").text(&identity.node_id);
             json.name("Revision").text("");
-            json.name("Server").flag(true);
+            json.name("Server").flag(identity.server);
             json.name("Version").text(identity.version);
             json.name("BuildDate").text("");
         });
@@ -54,13 +56,13 @@ pub(crate) fn about(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
         });
         json.name("Coord").raw("null");
         json.name("Member");
-        member_shape(json, &this_member(gateway));
+        member_shape(json, &gateway.service.this_member(PoolKind::Lan));
         json.name("Stats").object(|json| {
             json.name("consul").object(|json| {
-                json.name("server").text("true");
+                json.name("server").text(if identity.server { "true" } else { "false" });
                 json.name("leader").text(if status.state == "leader" { "true" } else { "false" });
                 json.name("leader_addr").text(&gateway.service.leader_address().unwrap_or_default());
-                json.name("known_datacenters").text("1");
+                json.name("known_datacenters").text(&gateway.service.datacenters().len().to_string());
             });
             json.name("raft").object(|json| {
                 json.name("state").text(status.state);
@@ -104,43 +106,33 @@ pub(crate) fn version(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     Ok(gateway.json(ask, json))
 }
 
-/// `GET /v1/agent/members`: this agent, as long as it is the only one.
+/// `GET /v1/agent/members`
 pub(crate) fn members(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     if ask.params.has("wan") && ask.params.get("segment").is_some() {
         return Err(Fault::bad("Cannot provide a segment with wan=true"));
     }
-    let filter = ask.filter::<Member>()?;
+    let filter = ask.filter::<Listed>()?;
+    let members = gateway.service.members(&ask.caller, cluster::pool(ask))?;
     let mut json = Json::new();
     json.array(|json| {
-        let member = this_member(gateway);
-        if chosen(&filter, &member) {
-            member_shape(json, &member);
+        for member in members.into_iter().map(Listed).filter(|member| chosen(&filter, member)) {
+            member_shape(json, &member.0);
         }
     });
     Ok(gateway.json(ask, json))
 }
 
-fn this_member(gateway: &Gateway) -> Member {
-    let identity = gateway.service.identity();
-    let tag = |name: &str, value: &str| (Str::from(name), Str::from(value));
-    let tags = BTreeMap::from([
-        tag("role", "consul"),
-        tag("dc", &identity.datacenter),
-        tag("id", &identity.node_id),
-        tag("port", &identity.server_port.to_string()),
-        tag("build", identity.version),
-        tag("vsn", "2"),
-    ]);
-    Member { name: identity.node_name.clone(), address: identity.address.clone(), port: identity.server_port, tags }
-}
-
 fn member_shape(json: &mut Json, member: &Member) {
     json.object(|json| {
         json.name("Name").text(&member.name);
-        json.name("Addr").text(&member.address);
+        json.name("Addr").text(&member.address.to_string());
         json.name("Port").number(member.port.into());
-        json.name("Tags").pairs(&member.tags);
-        json.name("Status").number(ALIVE);
+        json.name("Tags").object(|json| {
+            for (tag, value) in &member.tags {
+                json.key(tag).text(value);
+            }
+        });
+        json.name("Status").number(number(member.status));
         for (name, number) in
             [("ProtocolMin", 1), ("ProtocolMax", 5), ("ProtocolCur", 2), ("DelegateMin", 2), ("DelegateMax", 5), ("DelegateCur", 4)]
         {
@@ -149,22 +141,30 @@ fn member_shape(json: &mut Json, member: &Member) {
     });
 }
 
-impl Selectable for Member {
+impl Selectable for Listed {
     fn select<'a>(&'a self, head: &str, rest: &[Box<str>]) -> Option<Selected<'a>> {
+        let member = &self.0;
         let value = match (head, rest) {
-            ("Name", []) => Value::Text(&self.name),
-            ("Addr", []) => Value::Text(&self.address),
-            ("Port", []) => Value::Number(self.port.into()),
-            ("Tags", []) => Value::Pairs(&self.tags),
-            ("Tags", [tag]) => self.tags.get(&**tag).map_or(Value::Absent, |value| Value::Text(value)),
-            ("Status", []) => Value::Number(ALIVE),
+            ("Name", []) => Value::Text(&member.name),
+            ("Port", []) => Value::Number(member.port.into()),
+            ("Tags", [tag]) => member.tags.get(&**tag).map_or(Value::Absent, |value| Value::Text(value)),
+            ("Status", []) => Value::Number(number(member.status)),
             _ => return None,
         };
         Some(Selected::One(value))
     }
 
     fn example(head: &str, rest: &[Box<str>]) -> Option<Selected<'static>> {
-        static EXAMPLE: LazyLock<Member> = LazyLock::new(Member::default);
+        static EXAMPLE: LazyLock<Listed> = LazyLock::new(|| {
+            Listed(Member {
+                name: String::new(),
+                node_id: String::new(),
+                address: std::net::Ipv4Addr::UNSPECIFIED.into(),
+                port: 0,
+                tags: BTreeMap::new(),
+                status: Status::Alive,
+            })
+        });
         EXAMPLE.select(head, rest)
     }
 }

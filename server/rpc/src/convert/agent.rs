@@ -2,6 +2,7 @@
 
 use ::service::Error;
 use ::service::agent::{CheckRegistration, LocalService, ServiceDefinition};
+use ::service::cluster::{Member, Status};
 use proto::v1;
 use std::sync::Arc;
 
@@ -42,4 +43,23 @@ fn check(given: v1::CheckRegistration, service_id: String, token: Option<Arc<str
 pub(crate) fn local_service(local: &LocalService) -> v1::Service {
     let LocalService { row, token: _, source: _ } = local;
     service::service(row)
+}
+
+/// A member of a pool.
+pub(crate) fn member(member: Member) -> v1::Member {
+    let Member { name, node_id: _, address, port, tags, status } = member;
+    let status = match status {
+        Status::Alive => v1::MemberStatus::Alive,
+        Status::Leaving => v1::MemberStatus::Leaving,
+        Status::Left => v1::MemberStatus::Left,
+        Status::Failed => v1::MemberStatus::Failed,
+    };
+    v1::Member {
+        name,
+        address: address.to_string(),
+        port: port.into(),
+        tags: tags.into_iter().collect(),
+        status: status.into(),
+        incarnation: 0,
+    }
 }

@@ -117,7 +117,7 @@ async fn check(consensus: &Consensus, id: u64, server: &Server, datacenter: &str
         return Err(format!("it belongs to the datacenter `{}`", found.datacenter));
     }
     if found.initialized && found.incarnation != 0 && found.incarnation != ours {
-        metrics::counter!("lictor_foreign_servers").increment(1);
+        metrics::counter!("consul_leader_foreign_servers").increment(1);
         return Err("it holds another cluster's data; stop it, and start it with an empty data directory".into());
     }
     Ok(())

@@ -1,0 +1,66 @@
+//! Events to every agent of the datacenter.
+
+use proto::v1;
+use proto::v1::event_service_client::EventServiceClient;
+
+use crate::error::Error;
+use crate::pool::Pool;
+
+/// Calls on events.
+#[derive(Clone, Copy)]
+pub struct Events<'a> {
+    pool: &'a Pool,
+}
+
+/// A stream of events as they come.
+pub struct EventStream {
+    stream: tonic::Streaming<v1::EventServiceSubscribeResponse>,
+}
+
+impl EventStream {
+    /// The next event, and whether some before it may have been missed. `None` when the agent ends
+    /// the stream.
+    pub async fn next(&mut self) -> Result<Option<(v1::Event, bool)>, Error> {
+        let next = self.stream.message().await.map_err(|status| Error::from_status(&status, "the agent", std::time::Duration::ZERO))?;
+        Ok(next.and_then(|response| Some((response.event?, response.gap))))
+    }
+}
+
+impl<'a> Events<'a> {
+    pub(crate) fn new(pool: &'a Pool) -> Self {
+        Events { pool }
+    }
+
+    /// Fires an event, and tells it as every agent gets it.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::EventServiceFireRequest;
+    /// let deploy = EventServiceFireRequest { name: "deploy".into(), payload: "v42".into(), ..Default::default() };
+    /// println!("{:?}", client.events().fire(deploy).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn fire(&self, event: v1::EventServiceFireRequest) -> Result<v1::Event, Error> {
+        let send = |channel, request| async move { EventServiceClient::new(channel).fire(request).await };
+        let v1::EventServiceFireResponse { event } = self.pool.call(event, send).await?;
+        event.ok_or_else(|| Error::Contract("the answer has no event".into()))
+    }
+
+    /// Lists the latest events that concern the agent, oldest first; only those called `name`, unless
+    /// it is empty.
+    pub async fn list(&self, name: &str) -> Result<Vec<v1::Event>, Error> {
+        let request = v1::EventServiceListRequest { name: name.to_owned() };
+        let send = |channel, request| async move { EventServiceClient::new(channel).list(request).await };
+        let v1::EventServiceListResponse { events } = self.pool.call(request, send).await?;
+        Ok(events)
+    }
+
+    /// Events from now on, or from after the event `after_id`.
+    pub async fn subscribe(&self, name: &str, after_id: &str) -> Result<EventStream, Error> {
+        let request = v1::EventServiceSubscribeRequest { name: name.to_owned(), after_id: after_id.to_owned() };
+        let send = |channel, request| async move { EventServiceClient::new(channel).subscribe(request).await };
+        let stream = self.pool.call(request, send).await?;
+        Ok(EventStream { stream })
+    }
+}

@@ -1,0 +1,232 @@
+//! `lictor join`, `leave`, `force-leave`, `operator`, `keygen`, `keyring` and `event`.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use lictor_client::{ReadOptions, v1};
+use serde_json::json;
+
+use crate::cli::connect::Connection;
+use crate::cli::output::{Format, Table, print_json, print_line};
+
+/// Have the agent join a cluster by its members
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Join {
+    /// The servers of all datacenters instead of the agents of this one
+    #[arg(long)]
+    wan: bool,
+    /// Members: `host` or `host:port`
+    #[arg(required = true, value_name = "ADDRESS")]
+    addresses: Vec<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Join {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
+        let v1::JoinResponse { joined, failed } = self.connection.client()?.agent().join(&self.addresses, pool).await?;
+        for (address, why) in &failed {
+            eprintln!("Error joining address '{address}': {why}");
+        }
+        if joined == 0 {
+            bail!("nobody has let this agent in");
+        }
+        print_line(format_args!("Successfully joined cluster by contacting {joined} nodes."))?;
+        Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Have the agent leave its cluster and end
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Leave {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Leave {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        self.connection.client()?.agent().leave().await?;
+        print_line("Graceful leave complete")?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Declare a failed member to have left
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ForceLeave {
+    /// Have everybody forget it as well
+    #[arg(long)]
+    prune: bool,
+    /// A server in the pool of all datacenters
+    #[arg(long)]
+    wan: bool,
+    /// Its name
+    node: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl ForceLeave {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
+        self.connection.client()?.agent().force_leave(&self.node, self.prune, pool).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Look after the servers
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(crate) enum Operator {
+    /// The servers that keep the log
+    #[command(subcommand)]
+    Raft(RaftCommand),
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(crate) enum RaftCommand {
+    /// List the servers of the quorum
+    ListPeers(ListPeers),
+    /// Take a server out of the quorum
+    RemovePeer(RemovePeer),
+    /// Hand leadership to another server
+    TransferLeader(TransferLeader),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ListPeers {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct RemovePeer {
+    /// Its number in the log, as `list-peers` shows it
+    #[arg(long, value_name = "ID")]
+    id: Option<u64>,
+    /// Its address, `host:port`
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct TransferLeader {
+    /// The number of the next leader; any other server without it
+    #[arg(long, value_name = "ID", default_value_t = 0, hide_default_value = true)]
+    id: u64,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Operator {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let Operator::Raft(command) = self;
+        match command {
+            RaftCommand::ListPeers(list) => list.run().await,
+            RaftCommand::RemovePeer(remove) => remove.run().await,
+            RaftCommand::TransferLeader(transfer) => {
+                let leader = transfer.connection.client()?.operator().transfer_leader(transfer.id).await?;
+                let name = leader.map_or_else(|| "another server".to_owned(), |peer| format!("{} ({})", peer.node, peer.address));
+                print_line(format_args!("Success: {name} leads"))?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+impl ListPeers {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let read = ReadOptions { consistency: lictor_client::Consistency::Stale, ..ReadOptions::default() };
+        let servers = self.connection.client()?.operator().raft_configuration(&read).await?.value.servers;
+        if self.format == Format::Json {
+            let rows = servers.iter().map(|server| {
+                let peer = server.peer.clone().unwrap_or_default();
+                json!({"id": peer.id, "node": peer.node, "address": peer.address, "leader": server.leader, "voter": server.voter})
+            });
+            print_json(&rows.collect::<Vec<_>>().into())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut table = Table::new(["Node", "ID", "Address", "State", "Voter"]);
+        for server in servers {
+            let peer = server.peer.unwrap_or_default();
+            let state = if server.leader { "leader" } else { "follower" };
+            table.row([peer.node, peer.id.to_string(), peer.address, state.into(), server.voter.to_string()]);
+        }
+        table.print()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl RemovePeer {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let operator = self.connection.client()?;
+        let id = match (self.id, self.address) {
+            (Some(id), None) => id,
+            (None, Some(address)) => {
+                let read = ReadOptions { consistency: lictor_client::Consistency::Stale, ..ReadOptions::default() };
+                let servers = operator.operator().raft_configuration(&read).await?.value.servers;
+                let found = servers.into_iter().filter_map(|server| server.peer).find(|peer| peer.address == address);
+                found.map(|peer| peer.id).ok_or_else(|| anyhow::anyhow!("no server of the quorum is at {address}"))?
+            }
+            _ => bail!("give either `-id` or `-address`"),
+        };
+        operator.operator().remove_peer(id).await?;
+        print_line(format_args!("Removed peer with id {id}"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Make a key for gossip
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Keygen {}
+
+impl Keygen {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        print_line(gossip::Key::generate().to_base64())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Fire an event to every agent of the datacenter
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Event {
+    /// What it is called
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Only nodes whose name matches this regular expression
+    #[arg(long, value_name = "REGEX", default_value = "", hide_default_value = true)]
+    node: String,
+    /// Only nodes with a service whose name matches
+    #[arg(long, value_name = "REGEX", default_value = "", hide_default_value = true)]
+    service: String,
+    /// Only nodes where such a service has a tag that matches
+    #[arg(long, value_name = "REGEX", default_value = "", hide_default_value = true)]
+    tag: String,
+    /// What it carries
+    #[arg(default_value = "", hide_default_value = true)]
+    payload: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Event {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let client = self.connection.client()?;
+        let events = client.events();
+        let fired = events.fire(v1::EventServiceFireRequest {
+            options: None,
+            name: self.name,
+            payload: self.payload.into(),
+            node_filter: self.node,
+            service_filter: self.service,
+            tag_filter: self.tag,
+        });
+        print_line(format_args!("Event ID: {}", fired.await?.id))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,95 @@
+//! News that ride on the probing's packets: which are new here, and which make others superfluous.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foca::{BroadcastHandler, Invalidates};
+use metrics::counter;
+use parking_lot::Mutex;
+
+use crate::event::Events;
+use crate::member::{Id, Record};
+use crate::wire::{self, News};
+
+/// Most members whose descriptions are held: a bound on what strangers can make one keep.
+pub(crate) const MEMBERS_MAX: usize = 100_000;
+
+/// What is known of whom, as far as news need it.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    pub(crate) known: HashMap<String, Known>,
+    pub(crate) events: Events,
+    pub(crate) news: Vec<News>,
+}
+
+pub(crate) struct Known {
+    node_id: String,
+    age: (u64, u64),
+    pub(crate) alive: bool,
+}
+
+/// Takes news out of packets, and says which are new.
+pub(crate) struct Reader {
+    pub(crate) inbox: Arc<Mutex<Inbox>>,
+}
+
+/// What makes older news superfluous.
+pub(crate) enum Key {
+    Record(String, (u64, u64)),
+    Event([u8; 16]),
+}
+
+impl Invalidates for Key {
+    fn invalidates(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Key::Record(name, age), Key::Record(other, older)) => name == other && age >= older,
+            (Key::Event(id), Key::Event(other)) => id == other,
+            _ => false,
+        }
+    }
+}
+
+impl BroadcastHandler<Id> for Reader {
+    type Key = Key;
+    type Error = Unreadable;
+
+    fn receive_item(&mut self, data: &[u8], _sender: Option<&Id>) -> Result<Option<Key>, Unreadable> {
+        let news: News = wire::decode(data).map_err(|_| Unreadable)?;
+        let mut inbox = self.inbox.lock();
+        let key = match &news {
+            News::Event(event) => inbox.events.take(event).then_some(Key::Event(event.id)),
+            News::Record(record) => inbox.note(record).then(|| Key::Record(record.name.clone(), record.age())),
+        };
+        if key.is_some() {
+            inbox.news.push(news);
+        }
+        Ok(key)
+    }
+}
+
+/// News that mean nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("news that can't be read")]
+pub(crate) struct Unreadable;
+
+impl Inbox {
+    /// Takes note of a description; true when it is newer than what is known. A name that a living
+    /// member has is not given to another one.
+    pub(crate) fn note(&mut self, record: &Record) -> bool {
+        if let Some(known) = self.known.get(&record.name) {
+            if known.node_id != record.node_id && known.alive {
+                counter!("consul_gossip_name_conflicts").increment(1);
+                tracing::warn!(name = record.name, address = %record.id.address, "another node uses the name of a living one; the first one keeps it: give each node a name of its own");
+                return false;
+            }
+            if known.node_id == record.node_id && known.age >= record.age() {
+                return false;
+            }
+        } else if self.known.len() >= MEMBERS_MAX {
+            return false;
+        }
+        let known = Known { node_id: record.node_id.clone(), age: record.age(), alive: false };
+        self.known.insert(record.name.clone(), known);
+        true
+    }
+}
