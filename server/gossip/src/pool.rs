@@ -22,6 +22,7 @@ use crate::event::{Event, NewEvent};
 use crate::keyring::{Key, Keyring};
 use crate::member::{Id, Member, Record, Status};
 use crate::memory::{Memory, recall, replace};
+use crate::sockets::Sockets;
 use crate::stream::{self, Asked, Envelope};
 use crate::timing::Timing;
 use crate::wire::{self, Dropped, KeyCommand, Question, Reply};
@@ -113,28 +114,6 @@ pub enum KeyOperation {
 
 /// The keys of each member that answered, or why it did not.
 pub type KeyAnswers = BTreeMap<String, Result<Vec<Key>, String>>;
-
-/// The sockets of a pool: UDP and TCP on one port.
-pub struct Sockets {
-    datagrams: UdpSocket,
-    listener: TcpListener,
-}
-
-impl Sockets {
-    /// Opens both; port 0 lets the system choose one for both.
-    pub async fn bind(address: SocketAddr) -> Result<Sockets, Error> {
-        let failed = |source| Error::Socket { address, source };
-        let listener = net::listen(address).await.map_err(failed)?;
-        let chosen = listener.local_addr().map_err(failed)?;
-        let datagrams = net::datagrams(chosen).await.map_err(failed)?;
-        Ok(Sockets { datagrams, listener })
-    }
-
-    /// Where they are.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
 
 /// One agent's part in one pool. Clones share it.
 #[derive(Clone)]

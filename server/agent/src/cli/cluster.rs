@@ -141,7 +141,7 @@ impl Operator {
 
 impl ListPeers {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let read = ReadOptions { consistency: lictor_client::Consistency::Stale, ..ReadOptions::default() };
+        let read = ReadOptions::stale();
         let servers = self.connection.client()?.operator().raft_configuration(&read).await?.value.servers;
         if self.format == Format::Json {
             let rows = servers.iter().map(|server| {
@@ -168,7 +168,7 @@ impl RemovePeer {
         let id = match (self.id, self.address) {
             (Some(id), None) => id,
             (None, Some(address)) => {
-                let read = ReadOptions { consistency: lictor_client::Consistency::Stale, ..ReadOptions::default() };
+                let read = ReadOptions::stale();
                 let servers = operator.operator().raft_configuration(&read).await?.value.servers;
                 let found = servers.into_iter().filter_map(|server| server.peer).find(|peer| peer.address == address);
                 found.map(|peer| peer.id).ok_or_else(|| anyhow::anyhow!("no server of the quorum is at {address}"))?
