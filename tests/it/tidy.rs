@@ -8,7 +8,7 @@ use harness::repository;
 use serde_json::Value;
 
 /// Which of our crates each may use. A new arrow goes into DECISIONS.md first, then here.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("lictor-proto", &[]),
     ("lictor-state", &[]),
     ("lictor-store", &["lictor-state", "lictor-proto"]),
@@ -17,9 +17,10 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("lictor-consensus", &["lictor-store", "lictor-state", "lictor-proto", "lictor-net"]),
     ("lictor-checks", &["lictor-state"]),
     ("lictor-service", &["lictor-consensus", "lictor-gossip", "lictor-state"]),
-    ("lictor-rpc", &["lictor-service", "lictor-state", "lictor-proto"]),
-    ("lictor-gateway", &["lictor-service", "lictor-state"]),
-    ("lictor-dns", &["lictor-service", "lictor-state"]),
+    ("lictor-forward", &["lictor-gossip", "lictor-net"]),
+    ("lictor-rpc", &["lictor-service", "lictor-forward", "lictor-state", "lictor-proto"]),
+    ("lictor-gateway", &["lictor-service", "lictor-forward", "lictor-state"]),
+    ("lictor-dns", &["lictor-service", "lictor-forward", "lictor-state"]),
     ("lictor-client", &["lictor-proto"]),
     ("lictor-agent", EVERYTHING),
     ("lictor-tests", EVERYTHING),

@@ -23,6 +23,9 @@ const JOIN_FIRST: Duration = Duration::from_millis(100);
 /// The pause between two looks whether the first quorum can be formed.
 const BOOTSTRAP: Duration = Duration::from_millis(50);
 
+/// Servers that are missing in the pool between datacenters are looked for each so often.
+const FLOOD: Duration = Duration::from_secs(10);
+
 /// How long a leader that leaves waits for another one.
 const HAND_OVER: Duration = Duration::from_secs(3);
 
@@ -198,6 +201,37 @@ pub(crate) async fn follow_addresses(consensus: Consensus, lan: Pool, datacenter
         let addresses: HashMap<u64, String> = servers.into_iter().map(|server| (server.id, server.server.address)).collect();
         consensus.peers().set_addresses(addresses);
         if !matches!(stop.run_until_cancelled(changes.changed()).await, Some(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// Brings the servers of this datacenter into the pool between datacenters, so that it is enough for
+/// one of them to be told of another datacenter.
+pub(crate) async fn flood(pools: Pools, datacenter: String, stop: CancellationToken) {
+    let Some(wan) = pools.wan else { return };
+    let mut changes = pools.lan.changes();
+    loop {
+        changes.borrow_and_update();
+        let there: Vec<String> = wan.members().into_iter().map(|member| member.name).collect();
+        let missing = pools
+            .lan
+            .members()
+            .into_iter()
+            .filter(|member| member.status == Status::Alive && !there.contains(&format!("{}.{datacenter}", member.name)));
+        let addresses: Vec<String> = missing
+            .filter_map(|member| {
+                let port: u16 = member.tags.get("wan_join_port")?.parse().ok()?;
+                Some(SocketAddr::new(member.address, port).to_string())
+            })
+            .collect();
+        if !addresses.is_empty() {
+            for (address, why) in wan.join(&addresses).await.failed {
+                tracing::debug!(address, why, "a server of this datacenter is not in the WAN pool yet");
+            }
+        }
+        let again = tokio::time::timeout(FLOOD, changes.changed());
+        if stop.run_until_cancelled(again).await.is_none() {
             return;
         }
     }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use consensus::Consensus;
 use dns::{DnsOptions, Soa};
+use forward::Forward;
 use gateway::GatewayOptions;
 use parking_lot::Mutex;
 use rpc::RpcOptions;
 use service::Service;
 use tokio::net::TcpListener;
+use tonic::service::AxumBody;
 
 use crate::banner::Listening;
 use crate::config::Config;
@@ -60,6 +62,11 @@ impl Sockets {
     /// The port that other servers reach this one at; 0 when it is off.
     pub(crate) fn server_port(&self) -> anyhow::Result<u16> {
         Ok(self.server.as_ref().map(TcpListener::local_addr).transpose()?.map_or(0, |address| address.port()))
+    }
+
+    /// The port of the pool between datacenters; 0 when it is off.
+    pub(crate) fn wan_port(&self) -> anyhow::Result<u16> {
+        Ok(self.wan.as_ref().map(gossip::Sockets::local_address).transpose()?.map_or(0, |address| address.port()))
     }
 
     /// Takes the sockets of gossip: LAN, WAN.
@@ -117,6 +124,7 @@ pub(crate) async fn serve(
     config: &Config,
     service: &Service,
     consensus: &Consensus,
+    forward: Option<Forward>,
     metrics: &Metrics,
     sockets: Sockets,
     shutdown: &Shutdown,
@@ -125,16 +133,27 @@ pub(crate) async fn serve(
     let listening = sockets.listening()?;
     let addresses = addresses(&listening);
     let options = RpcOptions { addresses, ..RpcOptions::new(service.limits()) };
+    let dns_options = dns_options(config)?;
     for listener in sockets.grpc {
-        let task = rpc::serve(service.clone(), options.clone(), listener, shutdown.token().clone());
+        let routes = match &forward {
+            Some(forward) if !config.server => rpc::carrying_routes(service.clone(), &options, forward.clone(), shutdown.token()).await?,
+            _ => rpc::routes(service.clone(), &options, shutdown.token()).await?,
+        };
+        let task = rpc::serve_routes(routes, options.clone(), listener, shutdown.token().clone());
         serving.run(Face::Grpc, shutdown, async { Ok(task.await?) });
     }
-    let router = gateway::router(service.clone(), gateway_options(config, metrics, &listening)?);
+    let router = gateway::router(service.clone(), gateway_options(config, metrics, &listening, forward.clone())?);
     let limits = gateway::ServeLimits { connections_per_client_max: config.limits.http_max_conns_per_client, ..Default::default() };
     if let Some(listener) = sockets.server {
         // Whoever holds no log brings requests here as they came: one port for all of them.
-        let routes = rpc::routes(service.clone(), &options, shutdown.token()).await?.add_service(consensus.peer_service());
-        let routes = routes.into_axum_router().fallback_service(router.clone()).into();
+        let routes = rpc::routes(service.clone(), &options, shutdown.token()).await?;
+        let routes = routes.add_service(consensus.peer_service()).add_service(consensus.remote_service());
+        let answerer = dns::Answerer::new(service.clone(), dns_options.clone());
+        let questions = tower::service_fn(move |question: http::Request<AxumBody>| {
+            let answerer = answerer.clone();
+            async move { Ok::<_, std::convert::Infallible>(answerer.answer(question).await.map(AxumBody::new)) }
+        });
+        let routes = routes.into_axum_router().route_service(dns::PATH, questions).fallback_service(router.clone()).into();
         let task = rpc::serve_routes(routes, options.clone(), listener, shutdown.token().clone());
         serving.run(Face::Server, shutdown, async { Ok(task.await?) });
     }
@@ -145,9 +164,8 @@ pub(crate) async fn serve(
             Ok(())
         });
     }
-    let options = dns_options(config)?;
     for sockets in sockets.dns {
-        let task = dns::serve(service.clone(), options.clone(), sockets, shutdown.token().clone());
+        let task = dns::serve(service.clone(), dns_options.clone(), forward.clone(), sockets, shutdown.token().clone());
         serving.run(Face::Dns, shutdown, async { Ok(task.await?) });
     }
     Ok(serving)
@@ -166,7 +184,7 @@ fn addresses(listening: &Listening) -> BTreeMap<String, String> {
     faces.into_iter().filter_map(|(name, place)| Some((name.to_owned(), place?.to_string()))).collect()
 }
 
-fn gateway_options(config: &Config, metrics: &Metrics, listening: &Listening) -> anyhow::Result<GatewayOptions> {
+fn gateway_options(config: &Config, metrics: &Metrics, listening: &Listening, forward: Option<Forward>) -> anyhow::Result<GatewayOptions> {
     let mut response_headers = Vec::new();
     for (name, value) in &config.http.response_headers {
         let header = (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>());
@@ -183,6 +201,7 @@ fn gateway_options(config: &Config, metrics: &Metrics, listening: &Listening) ->
         response_headers,
         block_endpoints: config.http.block_endpoints.clone(),
         metrics: Some(metrics.source()),
+        forward,
         grpc_port: listening.grpc.first().map(|address| address.port()),
         ..GatewayOptions::default()
     })

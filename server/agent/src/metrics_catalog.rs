@@ -55,6 +55,9 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Counter, "consul_raft_snapshot_install", "States that were taken over as a whole from a leader"),
     series(Counter, "consul_leader_foreign_servers", "Attempts to take in a server with another cluster's data"),
     series(Gauge, "consul_server_isLeader", "1 on the leader, 0 elsewhere"),
+    // requests carried elsewhere
+    series(Counter, "consul_forward_requests", "Requests carried to another server"),
+    series(Counter, "consul_forward_failures", "Requests that no server could be found for"),
     // gossip
     series(Counter, "consul_gossip_datagrams_sent", "Datagrams sent"),
     series(Counter, "consul_gossip_datagrams_received", "Datagrams received"),

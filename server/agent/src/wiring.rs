@@ -1,11 +1,13 @@
 //! What exists, from the bottom up: storage, consensus, watches, the local agent, the service layer,
 //! and the faces over it. Started in this order, stopped in the reverse.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use consensus::{Consensus, HistoryBounds, Member, Start};
-use service::agent::{Agent, AgentOptions};
+use consensus::{Consensus, HistoryBounds, Member, Remote, Start};
+use forward::Forward;
+use service::agent::{Agent, AgentOptions, Upstream};
 use service::watch::Hub;
 use service::{Identity, Limits, Service, leader};
 use state::NodeInput;
@@ -41,7 +43,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     let mut sockets = Sockets::bind(&config).await?;
     let listening = sockets.listening()?;
     let (storage, ids) = open_storage(&config)?;
-    let identity = identity(&config, &ids, sockets.server_port()?);
+    let identity = identity(&config, &ids, &sockets)?;
     let limits = limits(&config);
 
     // Two stages: the faces end first, what they stand on afterwards.
@@ -56,31 +58,37 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     let options = consensus::Options { id: ids.raft_id, member, datacenter: config.datacenter.clone(), start, history, storage };
     let consensus = Consensus::start(options, hub.clone()).await.context("consensus did not start")?;
 
+    let pools = cluster::pools(&config, &identity, sockets.take_gossip(), &shutdown)?;
+    let forward = pools.as_ref().map(|pools| Forward::new(&config.datacenter, pools.lan.clone(), pools.wan.clone()));
+    anyhow::ensure!(config.server || forward.is_some(), "an agent that is no server finds its servers by gossip; set `ports.serf_lan`");
+
     let (requests, probes) = mpsc::channel(PROBES);
     let (reports, results) = mpsc::channel(PROBES);
     tasks.spawn(checks::Prober::start(probes, reports, checks::Options::default(), core.clone()));
-    let agent = Agent::new(agent_options(&config, &identity), consensus.clone(), requests)?;
-    let pools = cluster::pools(&config, &identity, sockets.take_gossip(), &shutdown)?;
+    let agent = Agent::new(agent_options(&config, &identity), upstream(&config, &consensus, &forward), requests)?;
     let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone(), pools.clone());
 
     metrics.observe(service.clone());
-    let serving = faces::serve(&config, &service, &consensus, &metrics, sockets, &shutdown).await?;
+    let serving = faces::serve(&config, &service, &consensus, forward, &metrics, sockets, &shutdown).await?;
     tasks.spawn(metrics.run(core.clone()));
     if let Some(pools) = &pools {
         tasks.spawn(cluster::follow_addresses(consensus.clone(), pools.lan.clone(), config.datacenter.clone(), core.clone()));
         cluster::join(&config, pools, &shutdown).await?;
+        tasks.spawn(cluster::flood(pools.clone(), config.datacenter.clone(), core.clone()));
         if identity.expect > 1 {
             tasks.spawn(cluster::bootstrap(consensus.clone(), pools.lan.clone(), identity.clone(), core.clone()));
         }
     }
-    let ready = tokio::select! {
-        ready = consensus.ready() => ready.context("this server did not become ready"),
-        () = shutdown.requested() => Ok(consensus.tables()),
-    };
-    ready?;
     let node = node(&config, &identity);
-    register_self(&consensus, &identity, &node, &shutdown).await;
-    tasks.spawn(leader::run(service.clone(), node, config.bootstrap_expect as usize, core.clone()));
+    if config.server {
+        let ready = tokio::select! {
+            ready = consensus.ready() => ready.context("this server did not become ready"),
+            () = shutdown.requested() => Ok(consensus.tables()),
+        };
+        ready?;
+        register_self(&consensus, &identity, &node, &shutdown).await;
+        tasks.spawn(leader::run(service.clone(), node, config.bootstrap_expect as usize, core.clone()));
+    }
     // Before the agent's first comparison with the catalog, which removes what it does not know.
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
@@ -124,6 +132,17 @@ struct Ids {
     _directory: Option<DataDir>,
 }
 
+/// Where the agent finds the catalog.
+fn upstream(config: &Config, consensus: &Consensus, forward: &Option<Forward>) -> Upstream {
+    match forward {
+        Some(forward) if !config.server => {
+            let forward = forward.clone();
+            Remote::new(Arc::new(move || forward.servers())).into()
+        }
+        _ => consensus.clone().into(),
+    }
+}
+
 fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
     let new_id = || uuid::Uuid::new_v4().to_string();
     // Zero stands for "no server" in logs of the protocol; the number must fit a signed integer of
@@ -143,6 +162,10 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
         cluster_id: found.cluster_id,
     };
     directory.bind(&bound)?;
+    if !config.server {
+        let ids = Ids { node_id: bound.node_id.unwrap_or_default(), raft_id, _directory: Some(directory) };
+        return Ok((consensus::Storage::Memory, ids));
+    }
     let (log, recovered) = store::log::open(&directory.log(), LogOptions::default())?;
     if let Some(torn) = &recovered.tail {
         tracing::info!(file = %torn.file.display(), offset = torn.offset, "an unfinished write at the end of the log was dropped; it was never acknowledged");
@@ -152,18 +175,19 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
     Ok((consensus::Storage::Durable { log, recovered, state }, ids))
 }
 
-fn identity(config: &Config, ids: &Ids, server_port: u16) -> Identity {
-    Identity {
+fn identity(config: &Config, ids: &Ids, sockets: &Sockets) -> anyhow::Result<Identity> {
+    Ok(Identity {
         node_name: config.node_name.as_str().into(),
         node_id: ids.node_id.as_str().into(),
         datacenter: config.datacenter.as_str().into(),
         address: config.advertise_addr.to_string().into(),
         server: config.server,
-        server_port,
+        server_port: sockets.server_port()?,
+        wan_port: sockets.wan_port()?,
         raft_id: ids.raft_id,
         expect: config.bootstrap_expect,
         version: VERSION,
-    }
+    })
 }
 
 fn limits(config: &Config) -> Limits {

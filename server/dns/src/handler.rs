@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use forward::Forward;
 use hickory_proto::op::{Header, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
@@ -15,6 +17,7 @@ use service::{Caller, Consistency, Error, ReadOptions, Service};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::Answer;
+use crate::answerer;
 use crate::endpoints::EndpointCache;
 use crate::limits::{self, Envelope, Room, Transport};
 use crate::metrics::Metrics;
@@ -26,12 +29,20 @@ use crate::resolve::{Resolved, Resolver};
 /// Most records that are taken over from a recursor to complete an alias over plain UDP.
 const PLAIN_ALIAS_RECORDS_MAX: usize = 5;
 
+/// How long a server may take to answer a question that was carried to it.
+const CARRY: Duration = Duration::from_secs(4);
+
+/// Largest answer taken from it, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
 /// Answers questions. Shared by all sockets.
 pub(crate) struct Handler {
     service: Service,
     options: DnsOptions,
     endpoints: EndpointCache,
     recursors: Recursors,
+    /// Carries what is answered elsewhere.
+    forward: Option<Forward>,
     /// Questions that may yet wait.
     waiting: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
@@ -60,6 +71,8 @@ pub(crate) struct Pending {
 enum On {
     /// The leader, for a fresh view.
     Leader(Lookup),
+    /// A server, of the own datacenter or of the one that is named.
+    Server(Option<String>),
     /// Recursors, for the whole answer.
     Recursors,
     /// Recursors, for what stands at the end of an alias.
@@ -84,11 +97,12 @@ impl Request {
 }
 
 impl Handler {
-    pub(crate) fn new(service: Service, options: DnsOptions) -> Self {
+    pub(crate) fn new(service: Service, options: DnsOptions, forward: Option<Forward>) -> Self {
         Handler {
             service,
             endpoints: EndpointCache::default(),
             recursors: Recursors::new(&options),
+            forward,
             waiting: Arc::new(Semaphore::new(options.waiting_max)),
             metrics: Metrics::default(),
             options,
@@ -135,18 +149,65 @@ impl Handler {
                     Err(answer) => return self.reply(&request, answer, out),
                 }
             }
+            On::Server(datacenter) => return self.carry(&request, &bytes, datacenter.as_deref(), out).await,
             on => on,
         };
         match on {
             On::Alias(answer, target) => self.follow(&request, answer, target, out).await,
-            On::Leader(_) | On::Recursors => match self.recursors.relay(&bytes, request.transport).await {
+            On::Leader(_) | On::Server(_) | On::Recursors => match self.recursors.relay(&bytes, request.transport).await {
                 Some(reply) => *out = reply,
                 None => self.reply(&request, Answer::code(ResponseCode::ServFail), out),
             },
         }
     }
 
+    /// Which server has the answer, unless this agent has.
+    fn elsewhere_in_the_cluster(&self, lookup: &Lookup) -> Option<Option<String>> {
+        self.forward.as_ref()?;
+        let identity = self.service.identity();
+        let named = match lookup {
+            Lookup::Zone(InZone { datacenter: Some(datacenter), .. }) => Some(datacenter.as_str()),
+            _ => None,
+        };
+        let named = named.filter(|name| !name.eq_ignore_ascii_case(&identity.datacenter));
+        match (identity.server, named) {
+            (false, _) => Some(None),
+            (true, Some(name)) => Some(Some(name.to_lowercase())),
+            (true, None) => None,
+        }
+    }
+
+    /// Has a server answer the question as it came.
+    async fn carry(&self, request: &Request, bytes: &[u8], datacenter: Option<&str>, out: &mut Vec<u8>) {
+        use http_body_util::BodyExt;
+        let Some(forward) = &self.forward else { return };
+        let transport = if request.transport == Transport::Udp { "udp" } else { "tcp" };
+        let question = http::Request::post(answerer::PATH)
+            .header(http::header::CONTENT_TYPE, "application/dns-message")
+            .header(answerer::TRANSPORT, transport)
+            .body(http_body_util::Full::new(bytes::Bytes::copy_from_slice(bytes)).map_err(|never| match never {}).boxed_unsync());
+        let answered = async {
+            let question = question.map_err(|error| error.to_string())?;
+            let answer = forward.carry(datacenter, question).await.map_err(|error| error.to_string())?;
+            if answer.status() != http::StatusCode::OK {
+                return Err(format!("the server answered {}", answer.status()));
+            }
+            let limited = http_body_util::Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
+            Ok::<_, String>(limited.collect().await.map_err(|error| error.to_string())?.to_bytes())
+        };
+        match tokio::time::timeout(CARRY, answered).await.unwrap_or_else(|_| Err("no answer in time".into())) {
+            Ok(answer) => *out = answer.to_vec(),
+            Err(error) => {
+                tracing::debug!(%error, "a dns question could not be carried to a server");
+                self.reply(request, Answer::code(ResponseCode::ServFail), out);
+            }
+        }
+    }
+
     fn ours(&self, request: Request, lookup: Lookup, bytes: &[u8], out: &mut Vec<u8>) -> Outcome {
+        if let Some(datacenter) = self.elsewhere_in_the_cluster(&lookup) {
+            return self.pend(request, bytes, On::Server(datacenter), out);
+        }
         if !self.options.allow_stale {
             return self.pend(request, bytes, On::Leader(lookup), out);
         }

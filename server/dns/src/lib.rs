@@ -7,6 +7,7 @@
 //! than the answer.
 
 mod answer;
+mod answerer;
 mod bind;
 mod endpoints;
 mod handler;
@@ -26,16 +27,24 @@ use service::Service;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use answerer::{Answerer, PATH};
 pub use bind::{Sockets, bind};
 pub use options::{BadDomain, DnsOptions, Domain, RecursorStrategy, ServiceTtl, Soa};
 
+use forward::Forward;
 use handler::Handler;
 
 /// Answers questions on `sockets` until `stop`; questions that are waiting then are still answered.
 ///
 /// Fails only at once, if a socket can't be handed to the runtime.
-pub async fn serve(service: Service, options: DnsOptions, sockets: Sockets, stop: CancellationToken) -> io::Result<()> {
-    let handler = Arc::new(Handler::new(service, options));
+pub async fn serve(
+    service: Service,
+    options: DnsOptions,
+    forward: Option<Forward>,
+    sockets: Sockets,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let handler = Arc::new(Handler::new(service, options, forward));
     let tasks = TaskTracker::new();
     for socket in sockets.udp {
         let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);

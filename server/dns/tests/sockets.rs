@@ -34,7 +34,7 @@ impl Server {
         let sockets = bind(LOOPBACK, 2).unwrap();
         let addr = sockets.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(service.clone(), options, sockets, stop.clone()));
+        let task = tokio::spawn(serve(service.clone(), options, None, sockets, stop.clone()));
         Server { addr, service, stop, task }
     }
 

@@ -10,6 +10,7 @@ use http::header::{ALLOW, LOCATION};
 use http::{Method, Request, StatusCode};
 use service::Reason;
 
+use crate::carry::{self, Place};
 use crate::json::{Indenter, Json};
 use crate::percent;
 use crate::reply::{Content, Reply, takes_gzip};
@@ -26,8 +27,17 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
         Ok(found) => found,
         Err(reply) => return Ok(reply.finish(gzip, &gateway.options.response_headers)),
     };
+    let carried = gateway.options.forward.as_ref().filter(|_| carry::is_possible(&gateway, route.endpoint, &parts.uri));
+    let carried = carried.map(|forward| (forward, parts.clone()));
     let reply = match Ask::new(parts, path) {
-        Ok(ask) => answer(&gateway, route, ask, body).await,
+        Ok(ask) => match (carry::place(&gateway, route.endpoint, &ask), carried) {
+            (Place::Here, _) | (_, None) => answer(&gateway, route, ask, body).await,
+            (place, Some((forward, parts))) => {
+                let extra = &gateway.options.response_headers;
+                let answer = carry::carry(forward, &place, Request::from_parts(parts, body)).await;
+                return Ok(answer.unwrap_or_else(|reply| reply.finish(gzip, extra)));
+            }
+        },
         Err(fault) => Err(fault),
     };
     let reply = reply.unwrap_or_else(|fault| Reply::fault(fault, route.endpoint.is_indexed()));

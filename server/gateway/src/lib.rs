@@ -12,6 +12,7 @@
 
 mod agent;
 mod cache;
+mod carry;
 mod catalog;
 mod cluster;
 mod decode;
@@ -64,6 +65,8 @@ pub struct GatewayOptions {
     pub body_bytes_max: usize,
     /// The port of the gRPC face, so that who knows the HTTP address finds it; `None` when it is off.
     pub grpc_port: Option<u16>,
+    /// Carries requests to other servers; `None` when this agent is alone.
+    pub forward: Option<forward::Forward>,
     /// Memory for encoded answers that several clients ask for, in bytes.
     pub cache_bytes_max: usize,
 }
@@ -83,6 +86,7 @@ impl Default for GatewayOptions {
             metrics: None,
             body_bytes_max: 4 * 1024 * 1024,
             grpc_port: None,
+            forward: None,
             cache_bytes_max: 64 * 1024 * 1024,
         }
     }

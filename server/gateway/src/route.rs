@@ -60,6 +60,48 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it is about this agent, in whatever datacenter it is.
+    pub(crate) fn is_of_this_agent(self) -> bool {
+        use Endpoint::*;
+        matches!(
+            self,
+            AgentSelf
+                | AgentVersion
+                | AgentMetrics
+                | AgentServices
+                | AgentService
+                | AgentChecks
+                | AgentMembers
+                | AgentRegisterService
+                | AgentDeregisterService
+                | AgentRegisterCheck
+                | AgentDeregisterCheck
+                | AgentPass
+                | AgentWarn
+                | AgentFail
+                | AgentUpdate
+                | AgentReload
+                | AgentMaintenance
+                | AgentServiceMaintenance
+                | AgentHealthById
+                | AgentHealthByName
+                | AgentJoin
+                | AgentLeave
+                | AgentForceLeave
+                | Acl
+        )
+    }
+
+    /// Whether every agent answers it by itself.
+    pub(crate) fn is_local(self) -> bool {
+        self.is_of_this_agent() || matches!(self, Endpoint::EventFire | Endpoint::EventList | Endpoint::Keyring | Endpoint::Coordinates)
+    }
+
+    /// Whether only the leader can do it.
+    pub(crate) fn is_for_the_leader(self) -> bool {
+        matches!(self, Endpoint::RaftPeer | Endpoint::RaftTransfer)
+    }
+
     /// Whether its answers carry an index, so that clients can wait for the next one.
     pub(crate) fn is_indexed(self) -> bool {
         use Endpoint::*;

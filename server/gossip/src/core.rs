@@ -190,6 +190,15 @@ impl Core {
             &mut self.runtime,
         );
         let _ = self.probing.apply_many(std::iter::once(Probed::alive(state.from.id)), state.joining, &mut self.runtime);
+        if state.joining {
+            // Whoever is here already has never heard of it.
+            let news = wire::encode(&News::Record(state.from.clone()));
+            if let Err(error) = self.probing.add_broadcast(&news) {
+                tracing::warn!(%error, name = state.from.name, "what a new member says of itself can't be told to the others");
+            }
+        }
+        // Who is up comes first, so that nobody is shown as failed for a moment.
+        self.settle(None);
         let from = (state.from.clone(), Status::Alive, None);
         for (record, status, coordinate) in state.members.into_iter().chain([from]) {
             if let Some(coordinate) = coordinate.filter(Coordinate::is_valid) {

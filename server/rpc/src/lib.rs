@@ -10,6 +10,7 @@
 mod absent;
 mod agent;
 mod caller;
+mod carry;
 mod catalog;
 mod convert;
 mod event;
@@ -27,7 +28,7 @@ mod status;
 mod watch;
 
 pub use options::RpcOptions;
-pub use serve::{Error, routes, serve, serve_routes};
+pub use serve::{Error, carrying_routes, routes, serve, serve_routes};
 
 #[cfg(test)]
 mod tests;

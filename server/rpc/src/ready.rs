@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::v1;
 use service::{Caller, Consistency, ReadOptions, Service};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -21,8 +21,13 @@ const SERVICES: [&str; 8] = [
     v1::operator_service_server::SERVICE_NAME,
 ];
 
-/// How often to look while the server is not ready: somebody waits for it.
-const LOOK_WHILE_STARTING: Duration = Duration::from_millis(20);
+/// How often to look while the server is not ready: somebody waits for it. Once it takes long, it is
+/// somebody else who is waited for.
+const LOOK_WHILE_STARTING: Duration = Duration::from_millis(1);
+const LOOK_WHILE_WAITING: Duration = Duration::from_millis(20);
+
+/// How long a server alone takes to start, at most.
+const STARTING: Duration = Duration::from_secs(2);
 
 /// How often to look while it is.
 const LOOK_WHILE_SERVING: Duration = Duration::from_millis(500);
@@ -35,17 +40,27 @@ pub(crate) async fn not_serving(reporter: &HealthReporter) {
 /// Follows the readiness of `service` until `stop`; then nothing is served any more.
 pub(crate) async fn follow(service: Service, reporter: HealthReporter, stop: CancellationToken) {
     let mut serving = false;
+    let begun = Instant::now();
     loop {
         let ready = is_ready(&service);
         if ready != serving {
             serving = ready;
             set(&reporter, if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
         }
-        let pause = if serving { LOOK_WHILE_SERVING } else { LOOK_WHILE_STARTING };
+        let pause = match serving {
+            true => LOOK_WHILE_SERVING,
+            false if begun.elapsed() < STARTING => LOOK_WHILE_STARTING,
+            false => LOOK_WHILE_WAITING,
+        };
         if stop.run_until_cancelled(sleep(pause)).await.is_none() {
             return not_serving(&reporter).await;
         }
     }
+}
+
+/// Says that an agent serves that carries most calls to a server.
+pub(crate) async fn serving(reporter: &HealthReporter) {
+    set(reporter, ServingStatus::Serving).await;
 }
 
 /// Whether a leader is known and what was acknowledged before a restart can be read.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use forward::Forward;
 use proto::v1::agent_service_server::AgentServiceServer;
 use proto::v1::catalog_service_server::CatalogServiceServer;
 use proto::v1::event_service_server::EventServiceServer;
@@ -21,7 +22,7 @@ use tonic::transport::Server;
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::options::RpcOptions;
-use crate::{listener, ready};
+use crate::{carry, listener, ready};
 
 /// Why gRPC is not served any more.
 #[derive(Debug)]
@@ -87,6 +88,21 @@ pub async fn routes(service: Service, options: &RpcOptions, stop: &CancellationT
         .add_service(health)
         .add_service(reflection)
         .add_service(reflection_alpha))
+}
+
+/// What an agent without a log serves: its own calls, and every other one carried to a server.
+pub async fn carrying_routes(service: Service, options: &RpcOptions, forward: Forward, stop: &CancellationToken) -> Result<Routes, Error> {
+    let reflection = Reflection::configure().register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
+    let reflection = reflection.build_v1().map_err(Error::Reflection)?;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    ready::serving(&reporter).await;
+    let message = options.max_message_bytes;
+    let face = Face { service, options: Arc::new(options.clone()), started_at: SystemTime::now(), stop: stop.clone() };
+    let routes = Routes::new(AgentServiceServer::new(face.clone()).max_decoding_message_size(message))
+        .add_service(EventServiceServer::new(face).max_decoding_message_size(message))
+        .add_service(health)
+        .add_service(reflection);
+    Ok(carry::everything_else(routes, forward))
 }
 
 /// Serves the public API on `listener` until `stop`, and then for as long as calls that are under

@@ -19,13 +19,13 @@ mod stored;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod validate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use consensus::Consensus;
 use parking_lot::Mutex;
 use state::probe::{Report, Request};
 use state::{Check, Status, Str};
@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use model::{AgentOptions, CheckRegistration, LocalService, Scripts, ServiceDefinition, Source};
 pub use reload::{ReloadRequest, Reloaded};
+pub use upstream::Upstream;
 
 use crate::error::{Error, Reason};
 use crate::{Caller, Right};
@@ -51,7 +52,7 @@ pub struct Agent {
 
 struct Inner {
     options: AgentOptions,
-    consensus: Consensus,
+    upstream: Upstream,
     prober: mpsc::Sender<Request>,
     storage: Option<Storage>,
     /// Never held across an await.
@@ -76,7 +77,7 @@ impl Agent {
     /// An agent with what was registered before it was last stopped. Reads files: blocks shortly.
     ///
     /// Nothing runs before [`Agent::run`]. Fails when the data directory can't be read or written.
-    pub fn new(options: AgentOptions, consensus: Consensus, prober: mpsc::Sender<Request>) -> Result<Self, Error> {
+    pub fn new(options: AgentOptions, upstream: impl Into<Upstream>, prober: mpsc::Sender<Request>) -> Result<Self, Error> {
         let storage = options.data_dir.as_deref().map(Storage::open).transpose()?;
         let mut local = Local::new(&options);
         if let Some(storage) = &storage {
@@ -85,7 +86,7 @@ impl Agent {
         let (reloads, reload_requests) = reload::channel();
         let inner = Inner {
             options,
-            consensus,
+            upstream: upstream.into(),
             prober,
             storage,
             local: Mutex::new(local),

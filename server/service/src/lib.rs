@@ -87,6 +87,8 @@ pub struct Identity {
     pub server: bool,
     /// The port of the servers' own protocol; 0 when it is off.
     pub server_port: u16,
+    /// The port of the pool between datacenters; 0 when it is off.
+    pub wan_port: u16,
     /// Its number in the log.
     pub raft_id: u64,
     /// How many servers it begins a cluster with; 0 waits to be taken into one.
@@ -108,6 +110,9 @@ impl Identity {
         ];
         if self.server {
             tags.push(("port", self.server_port.to_string()));
+            if self.wan_port != 0 {
+                tags.push(("wan_join_port", self.wan_port.to_string()));
+            }
             tags.push(("raft_id", self.raft_id.to_string()));
             match self.expect {
                 0 => {}

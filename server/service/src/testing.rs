@@ -26,6 +26,7 @@ pub async fn dev_with(limits: Limits) -> Service {
         address: "127.0.0.1".into(),
         server: true,
         server_port: 8300,
+        wan_port: 0,
         raft_id: 1,
         expect: 1,
         version: "0.0.0",

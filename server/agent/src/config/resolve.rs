@@ -144,7 +144,7 @@ fn data_dir(raw: &Raw, findings: &Findings) -> Option<PathBuf> {
             None
         }
         None if !raw.dev => {
-            findings.error("a server needs a data directory; add `-data-dir=DIR`, or use `-dev` for throw-away storage");
+            findings.error("an agent needs a data directory; add `-data-dir=DIR`, or use `-dev` for throw-away storage");
             None
         }
         given => given.map(PathBuf::from),

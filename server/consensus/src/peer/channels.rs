@@ -61,16 +61,19 @@ impl Peers {
 
     /// A client for the server at `address`. An error means that nothing was sent.
     pub(crate) async fn client(&self, address: &str) -> Result<PeerServiceClient<Channel>, tonic::transport::Error> {
-        let known = self.shared.channels.lock().get(address).cloned();
-        let channel = match known {
-            Some(channel) => channel,
-            None => {
-                let channel = open(address).await?;
-                self.shared.channels.lock().insert(address.to_owned(), channel.clone());
-                channel
-            }
-        };
+        let channel = self.channel(address).await?;
         Ok(PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
+    }
+
+    /// The connection to `address`. An error means that nothing was sent.
+    pub(crate) async fn channel(&self, address: &str) -> Result<Channel, tonic::transport::Error> {
+        let known = self.shared.channels.lock().get(address).cloned();
+        if let Some(channel) = known {
+            return Ok(channel);
+        }
+        let channel = open(address).await?;
+        self.shared.channels.lock().insert(address.to_owned(), channel.clone());
+        Ok(channel)
     }
 
     /// Forgets the connection: the next request opens another.

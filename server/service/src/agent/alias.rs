@@ -28,7 +28,7 @@ impl Agent {
                 if aliases.peek().is_none() {
                     continue;
                 }
-                let tables = self.inner.consensus.tables();
+                let tables = self.inner.upstream.tables();
                 let now = Instant::now();
                 let mut push = false;
                 for alias in aliases {

@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use consensus::Consistency;
 use futures::StreamExt;
+use state::Operation;
 use state::anti_entropy::Scope;
-use state::{Operation, Outcome};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +88,7 @@ impl Agent {
         if !whole && self.inner.local.lock().marks().is_empty() {
             return Ok(());
         }
-        let tables = if whole { self.inner.consensus.read(Consistency::Leased).await? } else { self.inner.consensus.tables() };
+        let tables = if whole { self.inner.upstream.read(&self.inner.options.node.name).await? } else { self.inner.upstream.tables() };
         let catalog = tables.node(&self.inner.options.node.name).map(|view| &**view);
         let (marks, operations) = {
             let mut local = self.inner.local.lock();
@@ -117,14 +116,14 @@ impl Agent {
 
     /// Writes once. What the state machine refuses is not tried again before the next full sync.
     async fn write(&self, operation: Operation) -> Result<(), Error> {
-        if let Outcome::Refused(refusal) = self.inner.consensus.propose(operation).await?.outcome {
+        if let Some(refusal) = self.inner.upstream.propose(operation).await? {
             tracing::warn!("the catalog refused what is registered here: {refusal}");
         }
         Ok(())
     }
 
     fn sync_pause(&self) -> Duration {
-        let nodes = self.inner.consensus.tables().nodes_len();
+        let nodes = self.inner.upstream.nodes_len();
         let pause = self.inner.options.sync_interval * stretch(nodes);
         pause + pause.mul_f64(rand::random())
     }

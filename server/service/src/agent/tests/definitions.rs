@@ -15,6 +15,7 @@ fn options(scripts: Scripts) -> AgentOptions {
         address: "10.1.1.1".into(),
         server: true,
         server_port: 8300,
+        wan_port: 0,
         raft_id: 1,
         expect: 1,
         version: "0.0.0",

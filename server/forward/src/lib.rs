@@ -1,0 +1,239 @@
+//! Requests for whom holds the answer: from an agent without a log to a server, and from one
+//! datacenter to another.
+//!
+//! A request goes as it came, over HTTP/2 to the server's own port, where every face is served: HTTP
+//! requests, gRPC calls with their streams, and DNS questions (RFC 8484). Nothing is taken apart on
+//! the way, so an agent in between never has to know what it carries.
+//!
+//! Which servers there are is told by gossip. One of them is kept for a few minutes, so that
+//! connections stay few and the servers' load even; when it fails the next one is asked at once. A
+//! request is sent again only if it is certain that the first server never got it.
+
+mod connection;
+mod servers;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use metrics::counter;
+use parking_lot::Mutex;
+
+use connection::Connections;
+use servers::Servers;
+
+/// What a request carries.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Counts how often a request was carried.
+pub const HOPS: HeaderName = HeaderName::from_static("x-lictor-hops");
+
+/// The datacenter that a gRPC call is for.
+pub const DATACENTER: HeaderName = HeaderName::from_static("x-lictor-datacenter");
+
+/// A request may go from an agent to its server, and from there to another datacenter. More means
+/// that two servers send it back and forth.
+const HOPS_MAX: u32 = 2;
+
+/// How long one server is kept, at least; up to half as long is added by chance.
+const KEEP: Duration = Duration::from_secs(120);
+
+/// Why a request was not carried, or not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No server of the own datacenter is known.
+    #[error("no server is known to this agent yet; have it join a cluster with `-retry-join`, or look at its log")]
+    NoServer,
+    /// There is no such datacenter.
+    #[error("no path to datacenter `{name}`; known are {known}")]
+    UnknownDatacenter {
+        /// Its name.
+        name: String,
+        /// Those that are known.
+        known: String,
+    },
+    /// Servers are known, and none could be reached.
+    #[error("no server of datacenter `{datacenter}` can be reached: {why}")]
+    Unreachable {
+        /// The datacenter.
+        datacenter: String,
+        /// What went wrong with each.
+        why: String,
+    },
+    /// The connection broke after the request was sent. **It may or may not have been carried out.**
+    #[error("the connection to server {server} broke before its answer came: {why}; a write may or may not have been applied")]
+    Broken {
+        /// Its address.
+        server: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// It has been carried too often.
+    #[error("the request goes round between servers; their views of the datacenters differ")]
+    Loop,
+}
+
+/// Carries requests. Clones share connections and choices.
+#[derive(Clone)]
+pub struct Forward {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    servers: Servers,
+    connections: Connections,
+    chosen: Mutex<HashMap<String, (String, Instant)>>,
+}
+
+impl Forward {
+    /// Carries to the servers that `lan` and, on servers, `wan` know. `datacenter` is the own one.
+    pub fn new(datacenter: &str, lan: gossip::Pool, wan: Option<gossip::Pool>) -> Self {
+        let servers = Servers { datacenter: datacenter.to_owned(), lan, wan };
+        Forward { shared: Arc::new(Shared { servers, connections: Connections::default(), chosen: Mutex::default() }) }
+    }
+
+    /// Whether a server of the own datacenter is known.
+    pub fn has_servers(&self) -> bool {
+        !self.shared.servers.of(&self.shared.servers.datacenter).is_empty()
+    }
+
+    /// The addresses of the own datacenter's servers, the one that is kept first.
+    pub fn servers(&self) -> Vec<String> {
+        self.order(&self.shared.servers.datacenter)
+    }
+
+    /// Carries a request to a server of `datacenter`, or of the own one.
+    pub async fn carry(&self, datacenter: Option<&str>, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        let own = self.shared.servers.datacenter.as_str();
+        let datacenter = datacenter.filter(|name| !name.is_empty()).unwrap_or(own);
+        let candidates = self.order(datacenter);
+        if candidates.is_empty() {
+            return Err(match datacenter == own {
+                true => Error::NoServer,
+                false => Error::UnknownDatacenter { name: datacenter.to_owned(), known: self.shared.servers.datacenters().join(", ") },
+            });
+        }
+        self.try_each(datacenter, &candidates, request).await
+    }
+
+    /// Carries a request to the server at `address`.
+    pub async fn carry_to(&self, address: &str, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        let own = self.shared.servers.datacenter.clone();
+        self.try_each(&own, &[address.to_owned()], request).await
+    }
+
+    async fn try_each(&self, datacenter: &str, candidates: &[String], request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        let mut request = prepared(request)?;
+        let mut why = Vec::new();
+        for address in candidates {
+            set_authority(&mut request, address);
+            match self.shared.connections.send(address, request).await {
+                Ok(response) => {
+                    self.keep(datacenter, address);
+                    counter!("consul_forward_requests").increment(1);
+                    return Ok(response);
+                }
+                Err(connection::Failed::Unsent(back, error)) => {
+                    why.push(format!("{address}: {error}"));
+                    self.shared.chosen.lock().remove(datacenter);
+                    request = back;
+                }
+                Err(connection::Failed::Sent(error)) => {
+                    self.shared.chosen.lock().remove(datacenter);
+                    return Err(Error::Broken { server: address.clone(), why: error });
+                }
+            }
+        }
+        counter!("consul_forward_failures").increment(1);
+        Err(Error::Unreachable { datacenter: datacenter.to_owned(), why: why.join("; ") })
+    }
+
+    /// The servers in the order in which they are tried: the one that is kept, then the others by chance.
+    fn order(&self, datacenter: &str) -> Vec<String> {
+        let mut candidates = self.shared.servers.of(datacenter);
+        for at in (1..candidates.len()).rev() {
+            candidates.swap(at, rand::random_range(0..=at));
+        }
+        let kept =
+            self.shared.chosen.lock().get(datacenter).filter(|(_, until)| Instant::now() < *until).map(|(address, _)| address.clone());
+        if let Some(at) = kept.and_then(|kept| candidates.iter().position(|address| *address == kept)) {
+            candidates.swap(0, at);
+        }
+        candidates
+    }
+
+    fn keep(&self, datacenter: &str, address: &str) {
+        let mut chosen = self.shared.chosen.lock();
+        let until = Instant::now() + KEEP.mul_f64(1.0 + rand::random::<f64>() / 2.0);
+        match chosen.get_mut(datacenter) {
+            Some((kept, _)) if kept == address => {}
+            _ => drop(chosen.insert(datacenter.to_owned(), (address.to_owned(), until))),
+        }
+    }
+}
+
+/// Takes out what belongs to one connection only (RFC 9110, §7.6.1), and counts the hop.
+fn prepared(mut request: Request<Body>) -> Result<Request<Body>, Error> {
+    let headers = request.headers_mut();
+    let hops = headers.get(HOPS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok()).unwrap_or(0);
+    if hops >= HOPS_MAX {
+        return Err(Error::Loop);
+    }
+    strip(headers);
+    headers.insert(HOPS, HeaderValue::from(hops + 1));
+    *request.version_mut() = http::Version::HTTP_2;
+    Ok(request)
+}
+
+/// Takes out the fields that mean something to one connection only.
+pub fn strip(headers: &mut HeaderMap) {
+    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "host"] {
+        headers.remove(name);
+    }
+}
+
+fn set_authority(request: &mut Request<Body>, address: &str) {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    let uri = Uri::builder().scheme("http").authority(address).path_and_query(path).build();
+    // A path that was one before is one again, and an address that was connected to is an authority.
+    if let Ok(uri) = uri {
+        *request.uri_mut() = uri;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty};
+
+    use super::*;
+
+    fn request(hops: Option<&str>) -> Request<Body> {
+        let mut request = Request::builder().uri("/v1/kv/a?raw").header("connection", "close").header("x-consul-token", "t");
+        if let Some(hops) = hops {
+            request = request.header(HOPS, hops);
+        }
+        request.body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap()
+    }
+
+    #[test]
+    fn a_request_goes_as_it_came_but_for_its_connection() {
+        let mut request = prepared(request(None)).unwrap();
+        set_authority(&mut request, "10.0.0.1:8300");
+        assert_eq!(request.uri().to_string(), "http://10.0.0.1:8300/v1/kv/a?raw");
+        assert!(!request.headers().contains_key("connection"));
+        assert_eq!(
+            (&request.headers()["x-consul-token"], &request.headers()[HOPS]),
+            (&HeaderValue::from_static("t"), &HeaderValue::from(1))
+        );
+    }
+
+    #[test]
+    fn a_request_that_goes_round_is_stopped() {
+        assert!(prepared(request(Some("1"))).is_ok());
+        assert!(matches!(prepared(request(Some("2"))), Err(Error::Loop)));
+    }
+}

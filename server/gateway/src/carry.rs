@@ -1,0 +1,94 @@
+//! Requests for whom holds the answer: another server, or another datacenter.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use forward::{Error, Forward};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+
+use crate::Gateway;
+use crate::reply::Reply;
+use crate::request::Ask;
+use crate::route::Endpoint;
+
+/// Where a request belongs.
+pub(crate) enum Place {
+    /// Here.
+    Here,
+    /// A server of this datacenter.
+    Server,
+    /// The leader, by its address.
+    Leader(String),
+    /// Another datacenter.
+    Elsewhere(String),
+}
+
+/// Whether a request might belong elsewhere: for nearly all that come to a server a look is enough.
+pub(crate) fn is_possible(gateway: &Gateway, endpoint: Endpoint, uri: &http::Uri) -> bool {
+    !gateway.service.identity().server || endpoint.is_for_the_leader() || uri.query().is_some_and(|query| query.contains("dc"))
+}
+
+/// Where a request belongs.
+pub(crate) fn place(gateway: &Gateway, endpoint: Endpoint, ask: &Ask) -> Place {
+    let identity = gateway.service.identity();
+    let elsewhere = ask.datacenter().filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(&identity.datacenter));
+    match elsewhere {
+        Some(_) if !identity.server && !endpoint.is_local() => Place::Server,
+        Some(name) if !endpoint.is_of_this_agent() => Place::Elsewhere(name.to_lowercase()),
+        _ if !identity.server && !endpoint.is_local() => Place::Server,
+        _ if endpoint.is_for_the_leader() => leader(gateway),
+        _ => Place::Here,
+    }
+}
+
+fn leader(gateway: &Gateway) -> Place {
+    let status = gateway.service.consensus_status();
+    match gateway.service.leader_address() {
+        Some(address) if status.leader != Some(status.id) => Place::Leader(address),
+        _ => Place::Here,
+    }
+}
+
+/// Carries a request, and answers what came back. One that only reads is sent once more when the
+/// server that had it dies.
+pub(crate) async fn carry(forward: &Forward, place: &Place, request: Request<Body>) -> Result<Response, Box<Reply>> {
+    let (parts, body) = request.into_parts();
+    let reads = parts.method == Method::GET;
+    let again = reads.then(|| rebuilt(&parts, Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()));
+    let first = Request::from_parts(parts, body.map_err(Into::into).boxed_unsync());
+    let mut answer = send(forward, place, first).await;
+    if let (Err(Error::Broken { .. }), Some(again)) = (&answer, again) {
+        answer = send(forward, place, again).await;
+    }
+    match answer {
+        Ok(answer) => {
+            let (mut parts, body) = answer.into_parts();
+            forward::strip(&mut parts.headers);
+            parts.version = http::Version::HTTP_11;
+            Ok(Response::from_parts(parts, Body::new(body)))
+        }
+        Err(error) => Err(Box::new(Reply::text(StatusCode::INTERNAL_SERVER_ERROR, capitalized(&error.to_string())))),
+    }
+}
+
+fn rebuilt(parts: &http::request::Parts, body: forward::Body) -> Request<forward::Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.clone();
+    *request.headers_mut() = parts.headers.clone();
+    request
+}
+
+async fn send(forward: &Forward, place: &Place, request: Request<forward::Body>) -> Result<http::Response<hyper::body::Incoming>, Error> {
+    match place {
+        Place::Leader(address) => forward.carry_to(address, request).await,
+        Place::Elsewhere(datacenter) => forward.carry(Some(datacenter), request).await,
+        Place::Here | Place::Server => forward.carry(None, request).await,
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
