@@ -98,6 +98,15 @@ impl Setup {
         self
     }
 
+    /// The address that it listens on.
+    pub fn address(&self) -> IpAddr {
+        match self.listen {
+            Listen::Own(address) => address,
+            Listen::Again(addresses) => addresses.http.ip(),
+            Listen::Default => panic!("the setup leaves its address to the agent"),
+        }
+    }
+
     /// Where the data of a durable server lies.
     pub fn data_dir(&self) -> &Path {
         self.data_dir.as_deref().expect("the setup is durable")

@@ -7,6 +7,7 @@ mod blocking;
 mod catalog;
 mod checks;
 mod cli;
+mod cluster;
 mod crash;
 mod disk_full;
 mod dns;

@@ -113,8 +113,8 @@ async fn join_pool(
         tokio::spawn(async move {
             tokio::select! {
                 () = shutdown.requested() => {}
-                joined = keep_joining(&pool, kind, &again, interval, max) => if !joined {
-                    tracing::error!(attempts = max, "nobody has let this agent into the {kind} pool; it ends, as `retry_max` says");
+                joined = keep_joining(&pool, kind, &again, interval, max) => if let Err(why) = joined {
+                    tracing::error!(attempts = max, "nobody has let this agent into the {kind} pool; it ends, as `retry_max` says: {why}");
                     shutdown.request(Cause::Failure);
                 }
             }
@@ -123,8 +123,8 @@ async fn join_pool(
     Ok(())
 }
 
-/// Tries until somebody lets this agent in; false when `max` attempts were in vain.
-async fn keep_joining(pool: &Pool, kind: &str, addresses: &[String], interval: Duration, max: u32) -> bool {
+/// Tries until somebody lets this agent in, or `max` attempts were in vain.
+async fn keep_joining(pool: &Pool, kind: &str, addresses: &[String], interval: Duration, max: u32) -> Result<(), String> {
     let own = pool.address().to_string();
     let others: Vec<String> = addresses.iter().filter(|address| **address != own).cloned().collect();
     let mut pause = JOIN_FIRST;
@@ -134,7 +134,7 @@ async fn keep_joining(pool: &Pool, kind: &str, addresses: &[String], interval: D
         let accompanied = pool.members().iter().filter(|member| member.status == Status::Alive).count() > 1;
         if report.joined > 0 || accompanied || others.is_empty() {
             tracing::info!(members = pool.members().len(), "joined the {kind} pool");
-            return true;
+            return Ok(());
         }
         let why: Vec<String> = report.failed.iter().map(|(address, why)| format!("{address}: {why}")).collect();
         // The others may be on their way up.
@@ -142,12 +142,12 @@ async fn keep_joining(pool: &Pool, kind: &str, addresses: &[String], interval: D
             tracing::warn!(attempt, "nobody lets this agent into the {kind} pool yet: {}", why.join("; "));
         }
         if attempt == max {
-            return false;
+            return Err(why.join("; "));
         }
         sleep(pause.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
         pause = pause.mul_f64(1.5).min(interval);
     }
-    false
+    Ok(())
 }
 
 /// Forms the first quorum once `expect` servers that expect as many have found each other, unless

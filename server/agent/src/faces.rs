@@ -148,7 +148,7 @@ pub(crate) async fn serve(
         // Whoever holds no log brings requests here as they came: one port for all of them.
         let routes = rpc::routes(service.clone(), &options, shutdown.token()).await?;
         let routes = routes.add_service(consensus.peer_service()).add_service(consensus.remote_service());
-        let answerer = dns::Answerer::new(service.clone(), dns_options.clone());
+        let answerer = dns::Answerer::new(service.clone(), dns_options.clone(), forward.clone());
         let questions = tower::service_fn(move |question: http::Request<AxumBody>| {
             let answerer = answerer.clone();
             async move { Ok::<_, std::convert::Infallible>(answerer.answer(question).await.map(AxumBody::new)) }

@@ -145,7 +145,9 @@ fn filter(level: LogLevel) -> String {
         LogLevel::Error => "error",
         LogLevel::Debug | LogLevel::Info | LogLevel::Warn => "warn",
     };
-    format!("{libraries},lictor={level}")
+    // It tells of every attempt to reach a dead peer; that the peer is dead is told once, by gossip.
+    let consensus = if level == LogLevel::Trace { "info" } else { "error" };
+    format!("{libraries},openraft={consensus},lictor={level}")
 }
 
 fn open_log(path: &Path) -> anyhow::Result<File> {
@@ -211,8 +213,8 @@ mod tests {
 
     #[test]
     fn a_level_is_that_of_our_own_parts() {
-        assert_eq!(filter(LogLevel::Debug), "warn,lictor=debug");
-        assert_eq!(filter(LogLevel::Error), "error,lictor=error");
+        assert_eq!(filter(LogLevel::Debug), "warn,openraft=error,lictor=debug");
+        assert_eq!(filter(LogLevel::Error), "error,openraft=error,lictor=error");
     }
 
     #[test]

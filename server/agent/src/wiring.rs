@@ -120,6 +120,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     tasks.close();
     tasks.wait().await;
     consensus.shutdown().await;
+    anyhow::ensure!(failed || shutdown.cause() != Some(Cause::Failure), "the agent could not go on; the lines above say why");
     anyhow::ensure!(!failed, "storage has failed; the lines above say what and where");
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forward::Forward;
 use service::Service;
 
 use crate::handler::{Handler, Outcome};
@@ -26,9 +27,9 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Answers from `service`.
-    pub fn new(service: Service, options: DnsOptions) -> Self {
-        Answerer { handler: Arc::new(Handler::new(service, options, None)) }
+    /// Answers from `service`, and has servers of other datacenters answer for theirs.
+    pub fn new(service: Service, options: DnsOptions, forward: Option<Forward>) -> Self {
+        Answerer { handler: Arc::new(Handler::new(service, options, forward)) }
     }
 
     /// Answers one request. What can't be answered is an empty answer with a status.

@@ -25,7 +25,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// A request that was not answered.
 pub(crate) enum Failed {
     /// It never left, and here it is again.
-    Unsent(Request<Body>, String),
+    Unsent(Box<Request<Body>>, String),
     /// It may have arrived.
     Sent(String),
 }
@@ -43,7 +43,7 @@ impl Connections {
         for _ in 0..2 {
             let mut sender = match self.connection(address).await {
                 Ok(sender) => sender,
-                Err(why) => return Err(Failed::Unsent(request, why)),
+                Err(why) => return Err(Failed::Unsent(Box::new(request), why)),
             };
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
@@ -56,7 +56,7 @@ impl Connections {
                 }
             }
         }
-        Err(Failed::Unsent(request, "its connections close at once".into()))
+        Err(Failed::Unsent(Box::new(request), "its connections close at once".into()))
     }
 
     async fn connection(&self, address: &str) -> Result<SendRequest<Body>, String> {

@@ -140,7 +140,7 @@ impl Forward {
                 Err(connection::Failed::Unsent(back, error)) => {
                     why.push(format!("{address}: {error}"));
                     self.shared.chosen.lock().remove(datacenter);
-                    request = back;
+                    request = *back;
                 }
                 Err(connection::Failed::Sent(error)) => {
                     self.shared.chosen.lock().remove(datacenter);

@@ -287,7 +287,10 @@ mod tests {
             (&["kv", "get", "-quux", "k"], flag("unknown flag `-quux` of `kv get`")),
             (&["agent", "-data-dir"], flag("flag `-data-dir` needs a value")),
             (&["agent", "-dev=maybe"], flag("flag `-dev` is `true` or `false`, not `maybe`")),
-            (&["agent", "-encrypt=abc"], flag("flag `-encrypt` is not part of this version; remove it to start without what it asks for")),
+            (
+                &["agent", "-https-port=abc"],
+                flag("flag `-https-port` is not part of this version; remove it to start without what it asks for"),
+            ),
             (&["kv", "gte"], Misuse::NoCommand(Some("unknown command `kv gte`; did you mean `get`?".into()))),
             (&["agnet"], Misuse::NoCommand(Some("unknown command `agnet`; did you mean `agent`?".into()))),
             (&[], Misuse::NoCommand(None)),

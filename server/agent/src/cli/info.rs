@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use lictor_client::{Client, Error, ErrorReason, v1};
+use lictor_client::v1;
 use serde_json::{Map, Value, json};
 
 use crate::cli::connect::Connection;
@@ -110,7 +110,7 @@ impl Members {
     /// Exit code 2 when there is none, as scripts expect.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
-        let mut members = members(&self.connection.client()?, pool).await?;
+        let mut members = self.connection.client()?.agent().members(pool).await?;
         members.retain(|member| self.status.as_deref().is_none_or(|wanted| wanted == status(member.status())));
         if members.is_empty() {
             eprintln!("No members match");
@@ -122,33 +122,6 @@ impl Members {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The members of a pool. An agent without a pool knows itself.
-async fn members(client: &Client, pool: v1::Pool) -> Result<Vec<v1::Member>, Error> {
-    match client.agent().members(pool).await {
-        Err(error) if error.reason() == Some(ErrorReason::NotImplemented) => Ok(vec![alone(client.agent().info().await?)]),
-        answer => answer,
-    }
-}
-
-fn alone(info: v1::GetInfoResponse) -> v1::Member {
-    let role = if info.server { "server" } else { "client" };
-    let place = info.addresses.get("serf_lan").or(info.addresses.get("server")).map(String::as_str).unwrap_or_default();
-    let (address, port) = place.rsplit_once(':').unwrap_or((place, "0"));
-    let mut member = info.member.unwrap_or_else(|| v1::Member {
-        address: address.trim_matches(['[', ']']).to_owned(),
-        port: port.parse().unwrap_or(0),
-        status: v1::MemberStatus::Alive.into(),
-        ..v1::Member::default()
-    });
-    if member.name.is_empty() {
-        member.name = info.node;
-    }
-    for (tag, value) in [("role", role.to_owned()), ("version", info.version), ("dc", info.datacenter)] {
-        member.tags.entry(tag.to_owned()).or_insert(value);
-    }
-    member
 }
 
 fn status(status: v1::MemberStatus) -> &'static str {
@@ -227,11 +200,5 @@ mod tests {
         let text = text(&sections(info()));
         assert!(text.starts_with("addresses:\n\tserf_lan = [::1]:8301\nagent:\n\tdatacenter = dc1\n"), "{text}");
         assert!(text.ends_with("raft:\n\tterm = 3"), "{text}");
-    }
-
-    #[test]
-    fn an_agent_alone_is_its_own_member() {
-        let text = table(&[alone(info())], false).to_string();
-        assert_eq!(text, "Node  Address     Status  Type    Build  Protocol  DC\nn1    [::1]:8301  alive   server  0.1.0  -         dc1\n");
     }
 }

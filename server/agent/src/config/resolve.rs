@@ -89,7 +89,8 @@ fn cluster(raw: &Raw, findings: &Findings) -> Cluster {
     {
         findings.error(format!("`encrypt`: {error}"));
     }
-    if !raw.server && !(cluster.join_wan.is_empty() && cluster.retry_join_wan.is_empty()) {
+    let told_of_others = !cluster.join_wan.is_empty() || !cluster.retry_join_wan.is_empty();
+    if told_of_others && !raw.server {
         findings.error(
             "only servers take part in the pool between datacenters; remove `retry_join_wan` and `start_join_wan`, or add `-server`",
         );

@@ -103,11 +103,14 @@ fn mistakes_say_what_and_what_to_do() {
         ("prots { http = 1 }", "-hcl fragment 1:1: unknown key `prots`; did you mean `ports`?"),
         ("\nports {\n htp = 1 }", "-hcl fragment 1:3: unknown key `ports.htp`; did you mean `ports.http`?"),
         ("acl { enabled = true }", "`acl` is not part of this version; remove it"),
-        ("encrypt = \"abc\"", "`encrypt` is not part of this version"),
-        ("retry_join = [\"10.0.0.1\"]", "`retry_join` is not part of this version"),
+        ("encrypt = \"abc\"", "a key is 16 or 32 bytes in base64"),
+        ("encrypt = \"AAAA\"", "this one has 3; make one with `lictor keygen`"),
+        ("retry_join = [\"provider=aws\"]", "`provider=aws` is no address to join"),
         ("limits { request_limits { mode = \"enforcing\" } }", "`limits.request_limits` is not part of this version"),
-        ("server = false", "client agents are not part of this version"),
-        ("bootstrap = false\nbootstrap_expect = 3", "a cluster of 3 servers is not part of this version; use `-bootstrap-expect=1`"),
+        ("server = false\nbootstrap = true", "are for servers; add `-server`"),
+        ("server = false\nbootstrap = false\nretry_join_wan = [\"10.0.0.1\"]", "only servers take part in the pool between datacenters"),
+        ("bootstrap = true\nbootstrap_expect = 3", "`bootstrap` begins a cluster alone and `bootstrap_expect` with others"),
+        ("bootstrap_expect = -1\nbootstrap = false", "`bootstrap_expect` is a number of servers, not `-1`"),
         ("datacenter = \"a b\"", "`datacenter` must be"),
         ("node_name = \"a b\"", "the node name `a b`"),
         ("node_id = \"x\"", "`node_id` is a UUID"),
@@ -148,8 +151,8 @@ fn a_durable_server_needs_a_directory() {
     assert!(error.contains("add `-data-dir=DIR`"), "{error}");
     let config = Config::load(&AgentFlags { data_dir: Some("/d".into()), ..flags.clone() }).unwrap();
     assert_eq!(config.data_dir, Some("/d".into()));
-    let error = Config::load(&AgentFlags { bootstrap_expect: None, data_dir: Some("/d".into()), ..flags }).unwrap_err().to_string();
-    assert!(error.contains("add `-bootstrap-expect=1`"), "{error}");
+    let waiting = Config::load(&AgentFlags { bootstrap_expect: None, data_dir: Some("/d".into()), ..flags }).unwrap();
+    assert_eq!(waiting.bootstrap_expect, 0, "it waits to be taken into a quorum");
 }
 
 #[test]

@@ -124,6 +124,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // The pause after a failure is in the input: without a look at it a dead peer would be
+            // called without a break.
+            let mut input = input;
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let input = futures::stream::iter([first]).chain(input);
             let mut client = self.client().await?;
             let sent = Arc::new(AtomicU64::new(0));
             let (to, counted) = (self.id, sent.clone());

@@ -1,0 +1,280 @@
+//! Several agents that are one system: servers that find each other in any order, agents without a
+//! log that answer everything, leaders that die, stop and come back, datacenters that meet.
+
+mod fleet;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use harness::{Node, PATIENCE, eventually};
+
+use fleet::{Fleet, client_of, server_of};
+
+fn leader(node: &Node) -> String {
+    node.get("/v1/status/leader").text().trim_matches('"').to_owned()
+}
+
+fn serf_health(node: &Node, of: &str) -> String {
+    let checks = node.get(&format!("/v1/health/node/{of}")).json();
+    let check = checks.as_array().and_then(|checks| checks.iter().find(|check| check["CheckID"] == "serfHealth").cloned());
+    check.map_or_else(|| "none".into(), |check| check["Status"].as_str().unwrap_or_default().to_owned())
+}
+
+fn put_until_it_works(node: &Node, key: &str, value: &str) {
+    eventually!(
+        PATIENCE,
+        node.put(&format!("/v1/kv/{key}"), value).status == 200,
+        "`{key}` is written by way of {:?}",
+        node.addresses().http
+    );
+}
+
+#[test]
+fn every_face_of_every_agent_gives_the_same_answers() {
+    let fleet = Fleet::start("dc1", 3, 2);
+    let names: Vec<String> =
+        fleet.nodes().map(|node| node.get("/v1/agent/self").json()["Config"]["NodeName"].as_str().unwrap().to_owned()).collect();
+    for (n, node) in fleet.nodes().enumerate() {
+        put_until_it_works(node, &format!("from/{n}"), "here");
+    }
+    for node in fleet.nodes() {
+        let keys = node.get("/v1/kv/from/?keys").json();
+        assert_eq!(keys.as_array().unwrap().len(), 5, "{keys}");
+        eventually!(PATIENCE, node.get("/v1/agent/members").json().as_array().unwrap().len() == 5, "everybody knows everybody");
+        eventually!(PATIENCE, node.get("/v1/catalog/nodes").json().as_array().unwrap().len() == 5, "the catalog has everybody");
+        for name in &names {
+            assert_eq!(node.dig(&[&format!("{name}.node.consul"), "A"]).answer.len(), 1, "{name} by way of {:?}", node.addresses().dns);
+        }
+        let got = node.cli(&["kv", "get", "from/0"]);
+        assert_eq!((got.code, got.stdout.trim()), (Some(0), "here"), "gRPC: {}", got.stderr);
+        assert_eq!(node.get("/v1/catalog/service/consul").json().as_array().unwrap().len(), 3);
+    }
+    let client = &fleet.clients[0];
+    let web = r#"{"Name": "web", "Port": 80, "Check": {"TTL": "60s", "Status": "passing"}}"#;
+    assert_eq!(client.put("/v1/agent/service/register", web).status, 200);
+    for node in fleet.nodes() {
+        let found = eventually!(
+            PATIENCE,
+            Some(node.get("/v1/health/service/web?passing").json()).filter(|found| !found.as_array().unwrap().is_empty())
+        );
+        assert_eq!(found[0]["Node"]["Node"], "dc1-client-0");
+        assert_eq!(node.dig(&["web.service.consul", "SRV"]).answer.len(), 1);
+    }
+    assert_eq!(client.put("/v1/agent/check/fail/service:web", "").status, 200);
+    eventually!(PATIENCE, fleet.servers[0].get("/v1/health/service/web?passing").json().as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_blocking_query_through_an_agent_without_a_log_is_answered_by_the_change() {
+    let fleet = Fleet::start("dc1", 1, 1);
+    let client = &fleet.clients[0];
+    put_until_it_works(client, "a", "1");
+    let index = client.get("/v1/kv/a").header("x-consul-index").unwrap().to_owned();
+    let http = client.http();
+    let blocked = std::thread::spawn(move || http.get(&format!("/v1/kv/a?index={index}&wait=60s&raw")).text());
+    put_until_it_works(&fleet.servers[0], "a", "2");
+    assert_eq!(blocked.join().unwrap(), "2");
+}
+
+#[test]
+fn a_leader_that_is_killed_under_load_is_replaced_and_nothing_acknowledged_is_lost() {
+    let mut fleet = Fleet::start("dc1", 3, 1);
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let writers: Vec<_> = fleet
+        .nodes()
+        .map(|node| node.http())
+        .enumerate()
+        .map(|(writer, http)| {
+            let (stop, count) = (stop.clone(), count.clone());
+            std::thread::spawn(move || {
+                let mut acknowledged = Vec::new();
+                for n in 0..100_000 {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let key = format!("load/{writer}/{n}");
+                    let answer = http.try_send("PUT", &format!("/v1/kv/{key}"), &[], b"v");
+                    match answer {
+                        Ok(answer) if answer.status == 200 => {
+                            count.fetch_add(1, Ordering::Relaxed);
+                            acknowledged.push(key);
+                        }
+                        _ => std::thread::sleep(Duration::from_millis(20)),
+                    }
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        let before = count.load(Ordering::Relaxed);
+        eventually!(PATIENCE, count.load(Ordering::Relaxed) > before + 100, "there is load");
+        let at = leader(&fleet.clients[0]);
+        let dead = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
+        fleet.servers[dead].kill();
+        let other = &fleet.servers[(dead + 1) % 3];
+        eventually!(PATIENCE, !leader(other).is_empty() && leader(other) != at, "another one leads");
+        put_until_it_works(&fleet.clients[0], "after", "it");
+        fleet.servers[dead].restart();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged: Vec<String> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+    assert!(acknowledged.len() > 300, "only {} writes were acknowledged: there was no load", acknowledged.len());
+    for node in fleet.nodes() {
+        let found = node.get("/v1/kv/load/?keys").json();
+        let found: std::collections::HashSet<&str> = found.as_array().unwrap().iter().filter_map(|key| key.as_str()).collect();
+        let lost: Vec<&String> = acknowledged.iter().filter(|key| !found.contains(key.as_str())).collect();
+        assert!(lost.is_empty(), "{} of {} acknowledged writes are lost, such as {}", lost.len(), acknowledged.len(), lost[0]);
+    }
+}
+
+#[test]
+fn a_leader_that_was_stopped_gives_way_and_follows_when_it_goes_on() {
+    let fleet = Fleet::start("dc1", 3, 0);
+    let at = leader(&fleet.servers[0]);
+    let stopped = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
+    let (paused, other) = (&fleet.servers[stopped], &fleet.servers[(stopped + 1) % 3]);
+    put_until_it_works(paused, "a", "1");
+    paused.pause();
+    eventually!(PATIENCE, !leader(other).is_empty() && leader(other) != at, "another one leads");
+    put_until_it_works(other, "a", "2");
+    paused.resume();
+    assert_eq!(paused.get("/v1/kv/a?raw&consistent").text(), "2", "it never answers from the past");
+    eventually!(PATIENCE, leader(paused) == leader(other), "it follows");
+    put_until_it_works(paused, "a", "3");
+    assert_eq!(other.get("/v1/kv/a?raw").text(), "3");
+}
+
+#[test]
+fn all_servers_may_stop_at_once_and_come_back() {
+    let mut fleet = Fleet::start("dc1", 3, 1);
+    put_until_it_works(&fleet.clients[0], "kept", "yes");
+    for server in &mut fleet.servers {
+        server.kill();
+    }
+    let refused = fleet.clients[0].get("/v1/kv/kept");
+    assert_eq!(refused.status, 500, "no answer is better than an empty one: {}", refused.text());
+    for server in &mut fleet.servers {
+        server.restart_unready();
+    }
+    for server in &mut fleet.servers {
+        server.await_ready();
+    }
+    for node in fleet.nodes() {
+        eventually!(PATIENCE, node.get("/v1/kv/kept?raw").text() == "yes", "it is there by way of {:?}", node.addresses().http);
+    }
+}
+
+#[test]
+fn a_cluster_grows_and_shrinks_while_it_is_used() {
+    let mut fleet = Fleet::start("dc1", 3, 1);
+    put_until_it_works(&fleet.clients[0], "a", "1");
+    let voters = |node: &Node| {
+        node.get("/v1/operator/raft/configuration").json()["Servers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|server| server["Voter"] == true)
+            .count()
+    };
+    for n in 3..5 {
+        fleet.servers.push(server_of("dc1", n, 3, &fleet.addresses()).start());
+    }
+    eventually!(PATIENCE, voters(&fleet.clients[0]) == 5, "both have a vote");
+    for server in &fleet.servers[3..] {
+        assert_eq!(server.get("/v1/kv/a?raw").text(), "1");
+    }
+    for _ in 0..2 {
+        let mut leaving = fleet.servers.remove(0);
+        assert_eq!(leaving.put("/v1/agent/leave", "").status, 200);
+        assert!(leaving.exited().success());
+    }
+    eventually!(PATIENCE, voters(&fleet.clients[0]) == 3, "they are out of the quorum");
+    eventually!(PATIENCE, fleet.clients[0].get("/v1/catalog/node/dc1-server-0").text().trim() == "null", "and out of the catalog");
+    put_until_it_works(&fleet.clients[0], "a", "2");
+    for server in &fleet.servers {
+        assert_eq!(server.get("/v1/kv/a?raw").text(), "2");
+    }
+}
+
+#[test]
+fn a_member_that_dies_turns_critical_and_one_that_is_told_to_be_gone_is_forgotten() {
+    let mut fleet = Fleet::start("dc1", 1, 2);
+    let server = &fleet.servers[0];
+    eventually!(PATIENCE, serf_health(server, "dc1-client-1") == "passing");
+    fleet.clients[1].kill();
+    eventually!(PATIENCE, serf_health(server, "dc1-client-1") == "critical", "it is found dead");
+    let listed = server.cli(&["members", "-status=failed"]);
+    assert!(listed.stdout.contains("dc1-client-1"), "{}", listed.stdout);
+    assert_eq!(server.cli(&["force-leave", "dc1-client-1"]).code, Some(0));
+    eventually!(PATIENCE, serf_health(server, "dc1-client-1") == "none", "it is out of the catalog");
+    fleet.clients[1].restart();
+    eventually!(PATIENCE, serf_health(&fleet.servers[0], "dc1-client-1") == "passing", "it came back");
+}
+
+#[test]
+fn an_event_reaches_every_agent_that_it_concerns() {
+    let fleet = Fleet::start("dc1", 1, 2);
+    assert_eq!(fleet.clients[1].put("/v1/agent/service/register", r#"{"Name": "cache", "Tags": ["blue"]}"#).status, 200);
+    eventually!(PATIENCE, fleet.servers[0].get("/v1/agent/members").json().as_array().unwrap().len() == 3);
+    let fired = fleet.clients[0].cli(&["event", "-name=flush", "-service=cache", "-tag=blue", "now"]);
+    assert_eq!(fired.code, Some(0), "{}", fired.stderr);
+    let events = |node: &Node| node.get("/v1/event/list?name=flush").json();
+    let event = eventually!(PATIENCE, Some(events(&fleet.clients[1])).filter(|events| !events.as_array().unwrap().is_empty()))[0].clone();
+    assert_eq!((&event["Payload"], &event["ServiceFilter"]), (&"bm93".into(), &"cache".into()));
+    assert!(events(&fleet.clients[0]).as_array().unwrap().is_empty(), "it does not concern this one");
+    let large = fleet.clients[0].put("/v1/event/fire/large", vec![b'x'; 600]);
+    assert!(large.status == 500 || large.status == 400, "{}", large.status);
+    assert!(large.text().contains("at most 512"), "{}", large.text());
+}
+
+#[test]
+fn two_datacenters_answer_for_each_other_and_say_so_when_they_cannot() {
+    let near = Fleet::start("dc1", 1, 1);
+    let mut far = Fleet::start("dc2", 1, 0);
+    let joined = near.servers[0].cli(&["join", "-wan", &format!("{}:8302", far.servers[0].setup().address())]);
+    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    eventually!(PATIENCE, near.clients[0].get("/v1/catalog/datacenters").json() == serde_json::json!(["dc1", "dc2"]), "both are known");
+    for (node, dc) in [(&near.clients[0], "dc2"), (&near.servers[0], "dc2"), (&far.servers[0], "dc1")] {
+        eventually!(PATIENCE, node.put(&format!("/v1/kv/to/{dc}?dc={dc}"), "x").text() == "true", "written in {dc}");
+        assert_eq!(node.get(&format!("/v1/kv/to/{dc}?dc={dc}&raw")).text(), "x");
+        assert_eq!(node.get(&format!("/v1/kv/to/{dc}")).status, 404, "and not here");
+    }
+    assert_eq!(far.servers[0].get("/v1/kv/to/dc2?raw").text(), "x");
+    assert_eq!(near.clients[0].dig(&["consul.service.dc2.consul", "A"]).answer.len(), 1);
+    let unknown = near.clients[0].get("/v1/catalog/nodes?dc=dc9");
+    assert!(unknown.status == 500 && unknown.text().contains("dc9"), "{}: {}", unknown.status, unknown.text());
+
+    far.servers[0].kill();
+    let cut = near.servers[0].get("/v1/kv/to/dc2?dc=dc2");
+    assert!(cut.status == 500 && cut.text().contains("dc2"), "{}: {}", cut.status, cut.text());
+    far.servers[0].restart();
+    eventually!(PATIENCE, near.clients[0].get("/v1/kv/to/dc2?dc=dc2&raw").text() == "x", "the link has healed");
+}
+
+#[test]
+fn a_stranger_is_not_let_in_and_says_why() {
+    let fleet = Fleet::start("dc1", 1, 0);
+    let stranger = server_of("dc2", 0, 1, &[]).start();
+    let refused = stranger.cli(&["join", &format!("{}:8301", fleet.servers[0].setup().address())]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("this is the pool `lan:dc1`"), "{}", refused.stderr);
+    let mut twin = client_of("dc1", 0, &fleet.addresses()).flag("-node=dc1-server-0").flag("-retry-max=2").spawn();
+    twin.expect_error("nobody has let this agent into the LAN pool");
+    assert!(!twin.exited().success());
+    assert!(twin.log().text().contains("the name `dc1-server-0` belongs to a living node"), "{}", twin.log().text());
+    let nobody = stranger.cli(&["join", "127.0.0.1:1"]);
+    assert_eq!(nobody.code, Some(1));
+}
+
+#[test]
+fn a_server_with_another_clusters_data_gets_no_vote() {
+    let fleet = Fleet::start("dc1", 1, 0);
+    let foreign = server_of("dc1", 7, 1, &[]).start();
+    put_until_it_works(&foreign, "mine", "1");
+    assert_eq!(foreign.cli(&["join", &format!("{}:8301", fleet.servers[0].setup().address())]).code, Some(0));
+    eventually!(PATIENCE, fleet.servers[0].log().text().contains("it holds another cluster's data"), "the leader says so");
+    assert_eq!(fleet.servers[0].get("/v1/kv/mine").status, 404);
+    assert_eq!(foreign.get("/v1/kv/mine?raw").text(), "1", "nothing of it is overwritten");
+}

@@ -1,0 +1,58 @@
+//! A cluster of real processes, each on an address of its own at the usual ports.
+
+use harness::{Node, Setup};
+
+/// Servers and agents without a log.
+pub(super) struct Fleet {
+    pub(super) servers: Vec<Node>,
+    pub(super) clients: Vec<Node>,
+}
+
+/// A server of `datacenter` that expects `expect` of them and joins by `others`.
+pub(super) fn server_of(datacenter: &str, n: usize, expect: usize, others: &[String]) -> Setup {
+    let setup = agent(datacenter, &format!("{datacenter}-server-{n}"), others);
+    setup.flag("-server").flag(format!("-bootstrap-expect={expect}")).and("-server-port=8300").and("-serf-wan-port=8302")
+}
+
+/// An agent without a log.
+pub(super) fn client_of(datacenter: &str, n: usize, others: &[String]) -> Setup {
+    agent(datacenter, &format!("{datacenter}-client-{n}"), others)
+}
+
+fn agent(datacenter: &str, name: &str, others: &[String]) -> Setup {
+    let setup = Setup::bare().flag(format!("-node={name}")).flag(format!("-datacenter={datacenter}"));
+    let data = setup.home().join("data");
+    let mut setup = setup.flag(format!("-data-dir={}", data.display())).and("-serf-lan-port=8301");
+    for other in others {
+        setup = setup.flag(format!("-retry-join={other}:8301"));
+    }
+    setup
+}
+
+impl Fleet {
+    /// Starts all of them at the same moment, and waits until each is ready.
+    pub(super) fn start(datacenter: &str, servers: usize, clients: usize) -> Fleet {
+        // Each is told of all servers, itself among them: as one configuration for all has it.
+        let bare: Vec<Setup> = (0..servers).map(|n| server_of(datacenter, n, servers, &[])).collect();
+        let addresses: Vec<String> = bare.iter().map(|setup| setup.address().to_string()).collect();
+        let join = |setup: Setup| addresses.iter().fold(setup, |setup, address| setup.flag(format!("-retry-join={address}:8301")));
+        let mut fleet = Fleet {
+            servers: bare.into_iter().map(|setup| join(setup).spawn()).collect(),
+            clients: (0..clients).map(|n| client_of(datacenter, n, &addresses).spawn()).collect(),
+        };
+        for node in fleet.servers.iter_mut().chain(&mut fleet.clients) {
+            node.await_ready();
+        }
+        fleet
+    }
+
+    /// Everybody, servers first.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.servers.iter().chain(&self.clients)
+    }
+
+    /// Where the servers are.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.servers.iter().map(|node| node.setup().address().to_string()).collect()
+    }
+}
