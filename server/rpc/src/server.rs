@@ -2,6 +2,7 @@
 
 use proto::v1;
 use proto::v1::status_service_server::StatusService;
+use service::cluster::PAYLOAD_MAX;
 use service::{Error, Limits};
 use tonic::{Request, Response, Status};
 
@@ -73,7 +74,6 @@ fn limits(limits: &Limits, request_bytes_max: usize) -> v1::Limits {
         history_bytes_max: limits.history_bytes_max as u64,
         check_output_bytes_max: limits.check_output_bytes_max as u64,
         meta_pairs_max: limits.meta_pairs_max as u64,
-        // No event can be sent yet.
-        event_payload_bytes_max: 0,
+        event_payload_bytes_max: PAYLOAD_MAX as u64,
     }
 }

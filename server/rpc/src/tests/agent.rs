@@ -10,16 +10,13 @@ use service::Limits;
 
 #[tokio::test]
 async fn the_agent_tells_who_it_is() {
-    let server = Server::start_with(Limits::default(), |options| {
-        options.addresses = [("serf_lan".to_owned(), "127.0.0.1:8301".to_owned())].into();
-    })
-    .await;
+    let server = Server::start().await;
     let client = server.client().await;
     let info = soon(client.agent().info()).await.unwrap();
     assert_eq!((&*info.node, &*info.datacenter, info.server), ("dev", "dc1", true));
     assert!(info.started_at.is_some() && info.stats.contains_key("raft.term"));
     let members = soon(client.agent().members(v1::Pool::Lan)).await.unwrap();
-    assert_eq!((members.len(), &*members[0].name, members[0].port), (1, "dev", 8301));
+    assert_eq!((members.len(), &*members[0].name, members[0].port), (1, "dev", 8300));
     assert_eq!(soon(client.agent().members(v1::Pool::Wan)).await.unwrap()[0].name, "dev.dc1");
 }
 

@@ -69,10 +69,20 @@ async fn what_is_still_to_come_names_itself() {
     check(soon(session.create(v1::SessionServiceCreateRequest::default())).await, "SessionService.Create");
     let mut lock = LockServiceClient::new(channel.clone());
     check(soon(lock.acquire(v1::LockServiceAcquireRequest::default())).await, "LockService.Acquire");
-    let mut event = EventServiceClient::new(channel.clone());
-    check(soon(event.fire(v1::EventServiceFireRequest::default())).await, "EventService.Fire");
     let mut operator = OperatorServiceClient::new(channel);
     check(soon(operator.save_snapshot(v1::SaveSnapshotRequest::default())).await, "OperatorService.SaveSnapshot");
+}
+
+#[tokio::test]
+async fn an_agent_without_gossip_says_so_instead_of_dropping_an_event() {
+    let server = Server::start().await;
+    let mut event = EventServiceClient::new(server.channel().await);
+    let named = v1::EventServiceFireRequest { name: "deploy".into(), ..Default::default() };
+    let status = soon(event.fire(named)).await.unwrap_err();
+    assert_eq!(refused(&status), (Code::FailedPrecondition, "PRECONDITION_FAILED".to_owned()));
+    assert!(status.message().contains("takes part in no pool"), "{}", status.message());
+    let backwards = v1::EventServiceFireRequest { name: "deploy".into(), tag_filter: "blue".into(), ..Default::default() };
+    assert_eq!(soon(event.fire(backwards)).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
