@@ -6,7 +6,6 @@ use proto::v1::check_definition::Kind;
 use tonic::Code;
 
 use super::{Server, soon};
-use service::Limits;
 
 #[tokio::test]
 async fn the_agent_tells_who_it_is() {
