@@ -4,7 +4,7 @@
 //! news. What is shown of a member follows from the two: described and up is alive, described and
 //! not up any more is failed, or left if it had said so.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     entries: BTreeMap<String, Entry>,
     /// Descriptions of members that nobody has seen up yet, by address.
     unseen: HashMap<SocketAddr, Record>,
+    /// Addresses of those in `entries`.
+    described: HashSet<SocketAddr>,
     /// Lives that are up, by address.
     up: HashMap<SocketAddr, u64>,
     coordinates: HashMap<SocketAddr, Coordinate>,
@@ -68,6 +70,8 @@ pub(crate) struct Core {
     rng: SmallRng,
     now: Duration,
     outputs: Vec<Output>,
+    #[cfg(test)]
+    failed: Vec<String>,
     configured: (usize, u32),
 }
 
@@ -90,6 +94,7 @@ impl Core {
             keyring,
             entries: BTreeMap::new(),
             unseen: HashMap::new(),
+            described: HashSet::new(),
             up: HashMap::new(),
             coordinates: HashMap::new(),
             vivaldi: Vivaldi::default(),
@@ -100,6 +105,8 @@ impl Core {
             rng: own,
             now: Duration::ZERO,
             outputs: Vec::new(),
+            #[cfg(test)]
+            failed: Vec::new(),
             configured: (1, 0),
             me,
         };
@@ -324,6 +331,18 @@ impl Core {
         self.entries.values().filter(fit).nth(chosen).map(|entry| entry.record.id.address)
     }
 
+    /// Members that turned out to have failed since the last call.
+    #[cfg(test)]
+    pub(crate) fn newly_failed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Some member that is up and has not been described here: the news of it were lost.
+    pub(crate) fn pick_undescribed(&self) -> Option<SocketAddr> {
+        let described = |address: &SocketAddr| self.described.contains(address);
+        self.up.keys().filter(|address| !described(address)).min().copied()
+    }
+
     fn tell_of_me(&mut self) {
         let bytes = wire::encode(&News::Record(self.me.clone()));
         if let Err(error) = self.probing.add_broadcast(&bytes) {
@@ -453,7 +472,8 @@ impl Core {
             return self.defend(&record);
         }
         if record.pruned {
-            if self.entries.remove(&record.name).is_some() {
+            if let Some(entry) = self.entries.remove(&record.name) {
+                self.described.remove(&entry.record.id.address);
                 self.outputs.push(Output::Changed);
             }
             return;
@@ -483,6 +503,7 @@ impl Core {
         };
         let name = record.name.clone();
         let since = self.entries.get(&name).filter(|entry| entry.status == status).map_or(self.now, |entry| entry.since);
+        self.described.insert(record.id.address);
         self.entries.insert(name.clone(), Entry { record, status, since });
         self.know_alive(&name, matches!(status, Status::Alive | Status::Leaving));
         self.outputs.push(Output::Changed);
@@ -544,6 +565,10 @@ impl Core {
         tracing::info!(member = name, address = %entry.record.id.address, before = entry.status.as_str(), now = status.as_str(), "a member's state has changed");
         entry.status = status;
         entry.since = self.now;
+        #[cfg(test)]
+        if status == Status::Failed {
+            self.failed.push(name.to_owned());
+        }
         self.know_alive(name, matches!(status, Status::Alive | Status::Leaving));
         self.outputs.push(Output::Changed);
     }
@@ -564,6 +589,7 @@ impl Core {
             Status::Alive | Status::Leaving => true,
         });
         if self.entries.len() != before {
+            self.described = self.entries.values().map(|entry| entry.record.id.address).collect();
             self.outputs.push(Output::Changed);
         }
     }

@@ -18,6 +18,7 @@ mod keyring;
 mod member;
 mod memory;
 mod news;
+mod options;
 mod pool;
 mod sockets;
 mod stream;
@@ -25,12 +26,15 @@ mod timing;
 mod wire;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use coordinate::Coordinate;
 pub use event::{Event, NewEvent, PAYLOAD_MAX};
 pub use keyring::{BadKey, Key, Keyring};
 pub use member::{Member, Status};
-pub use pool::{Error, JoinReport, KeyAnswers, KeyOperation, Options, Pool};
+pub use options::{Error, JoinReport, KeyAnswers, KeyOperation, Options};
+pub use pool::Pool;
 pub use sockets::Sockets;
 pub use timing::Timing;

@@ -19,9 +19,10 @@ use tokio_util::task::TaskTracker;
 use crate::coordinate::Coordinate;
 use crate::core::{Core, Output};
 use crate::event::{Event, NewEvent};
-use crate::keyring::{Key, Keyring};
+use crate::keyring::Key;
 use crate::member::{Id, Member, Record, Status};
 use crate::memory::{Memory, recall, replace};
+use crate::options::{Error, JoinReport, KeyAnswers, KeyOperation, Options};
 use crate::sockets::Sockets;
 use crate::stream::{self, Asked, Envelope};
 use crate::timing::Timing;
@@ -33,9 +34,12 @@ const CONNECTIONS_MAX: usize = 64;
 /// Events that a slow listener may be behind before it misses some.
 const EVENTS_QUEUED: usize = 256;
 
-/// Failed members are tried again each so often, and all that were ever known while this one is alone.
+/// Failed members are tried again each so often.
 const RECONNECT: Duration = Duration::from_secs(10);
-const RECONNECT_ALONE: Duration = Duration::from_secs(1);
+
+/// Each so often it is looked whether somebody has to be called: everybody that was ever known, one after
+/// the other, while this member is alone.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Each so often what a restart needs is written, if it has changed.
 const REMEMBER: Duration = Duration::from_secs(5);
@@ -48,72 +52,6 @@ const REMEMBERED_MAX: usize = 64;
 
 /// Dropped packets are told in the log at most each so often.
 const COMPLAIN: Duration = Duration::from_secs(10);
-
-/// How a pool is taken part in.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// This member's name.
-    pub name: String,
-    /// The node's UUID.
-    pub node_id: String,
-    /// The address that others reach it at; the port is the socket's own when 0.
-    pub advertise: SocketAddr,
-    /// What it says of itself.
-    pub tags: BTreeMap<String, String>,
-    /// What tells this pool from others: its kind and, for a LAN pool, the datacenter.
-    pub label: String,
-    /// The pace.
-    pub timing: Timing,
-    /// The keys, if packets are sealed.
-    pub keyring: Option<Keyring>,
-    /// Where peers and clocks are remembered over a restart.
-    pub memory: Option<PathBuf>,
-    /// Where changed keys are kept.
-    pub keyring_file: Option<PathBuf>,
-    /// Whether a member that had left in good order goes back by itself.
-    pub rejoin_after_leave: bool,
-}
-
-/// Why a pool can't be taken part in.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A socket can't be had.
-    #[error("gossip can't use {address}: {source}; is another agent running, or is the address another machine's?")]
-    Socket {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The request can't be met. Nothing was changed.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// What became of an attempt to join.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JoinReport {
-    /// Members that have let this one in.
-    pub joined: usize,
-    /// Addresses that did not, and why.
-    pub failed: Vec<(String, String)>,
-}
-
-/// Something to be done with the keys of every member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyOperation {
-    /// Tell the keys.
-    List,
-    /// Add a key that opens.
-    Install(Key),
-    /// Seal with this key from now on.
-    Use(Key),
-    /// Take a key out.
-    Remove(Key),
-}
-
-/// The keys of each member that answered, or why it did not.
-pub type KeyAnswers = BTreeMap<String, Result<Vec<Key>, String>>;
 
 /// One agent's part in one pool. Clones share it.
 #[derive(Clone)]
@@ -502,22 +440,33 @@ impl Pool {
         }
     }
 
-    /// Tries those that were lost, and after a restart those that were known.
+    /// Tries those that were lost, and after a restart those that were known; asks those that were
+    /// never described here.
     async fn reconnect(self) {
         let mut previous = self.shared.previous.iter().cycle();
+        let mut tried = Instant::now() - RECONNECT;
         loop {
-            let (lost, alone) = {
+            let (undescribed, lost, alone) = {
                 let mut core = self.shared.core.lock();
-                (core.pick(Status::Failed), core.pick(Status::Alive).is_none())
+                (core.pick_undescribed(), core.pick(Status::Failed), core.pick(Status::Alive).is_none())
             };
-            let candidate = if alone { previous.next().copied().or(lost) } else { lost };
+            if let Some(peer) = undescribed
+                && let Err(error) = self.compare_with(&peer.to_string(), false).await
+            {
+                tracing::debug!(error, %peer, "a member that nobody has described did not describe itself");
+            }
+            let candidate = match alone {
+                true => previous.next().copied().or(lost),
+                false => lost.filter(|_| tried.elapsed() >= RECONNECT),
+            };
             if let Some(peer) = candidate.filter(|peer| *peer != self.shared.advertise) {
+                tried = Instant::now();
                 match self.compare_with(&peer.to_string(), true).await {
                     Ok(()) => tracing::info!(%peer, "joined again"),
                     Err(error) => tracing::debug!(error, %peer, "a lost member can't be reached"),
                 }
             }
-            sleep(if alone { RECONNECT_ALONE } else { RECONNECT }).await;
+            sleep(LOOK).await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::pool::Error;
+use crate::options::Error;
 
 /// The sockets of a pool: UDP and TCP on one port.
 pub struct Sockets {

@@ -64,7 +64,7 @@ impl Timing {
     /// may be the cause of missing answers gives the others more time (Lifeguard, §IV).
     pub(crate) fn config(&self, size: usize, health: u32) -> foca::Config {
         let scale = (size.max(1) as f64).log10().max(1.0);
-        let transmissions = (4.0 * ((size + 1) as f64).log10()).ceil().clamp(2.0, 200.0);
+        let transmissions = (5.0 * ((size + 1) as f64).log10().ceil()).clamp(5.0, 200.0);
         let every =
             |frequency, members| Some(PeriodicParams { frequency, num_members: NonZeroUsize::new(members).unwrap_or(NonZeroUsize::MIN) });
         foca::Config {

@@ -97,7 +97,7 @@ impl Drop for Etcd {
 }
 
 /// `etcd` and its version, if it is installed.
-fn version() -> Option<String> {
+pub(crate) fn version() -> Option<String> {
     let said = Command::new("etcd").arg("--version").stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     let version = text.lines().next()?.rsplit(' ').next()?.to_owned();

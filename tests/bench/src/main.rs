@@ -9,6 +9,7 @@
 //!   report ◀── machine         the same work without a product in between
 //! ```
 
+mod cluster;
 mod dns;
 mod etcd;
 mod grpc;

@@ -1,0 +1,346 @@
+//! A network that is made up: who lives where, what is under way, and what time it is.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::core::{Core, Output};
+use crate::event::NewEvent;
+use crate::member::{Id, Record, Status};
+use crate::timing::Timing;
+
+/// What the network does to packets.
+#[derive(Clone, Copy)]
+pub(super) struct Weather {
+    /// The part of them that is lost.
+    pub(super) loss: f64,
+    /// How long the others are under way: at least, at most.
+    pub(super) delay: (Duration, Duration),
+}
+
+/// What an IPv4 and a UDP header take, in bytes.
+const HEADERS: u64 = 28;
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Happening {
+    Packet { to: usize, bytes: Vec<u8> },
+    Timer { member: usize },
+    Compare { member: usize },
+    Look { member: usize },
+}
+
+pub(super) struct Network {
+    pub(super) weather: Weather,
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+    rng: SmallRng,
+    now: Duration,
+    members: Vec<Option<Core>>,
+    queue: BinaryHeap<Reverse<(Duration, u64, Happening)>>,
+    queued: u64,
+    /// When each member's timer is set for.
+    timers: HashMap<usize, Duration>,
+    /// Members below this number can't reach the others.
+    split: Option<usize>,
+    repeat: bool,
+    told: BTreeMap<usize, usize>,
+    deaths: BTreeMap<(usize, String), Status>,
+    dead: BTreeSet<usize>,
+    watch_deaths: bool,
+}
+
+fn address(member: usize) -> SocketAddr {
+    let [_, a, b, c] = (member as u32).to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 8301))
+}
+
+fn number(address: SocketAddr) -> usize {
+    let SocketAddr::V4(address) = address else { unreachable!("every member has an address of the fourth version") };
+    let [_, a, b, c] = address.ip().octets();
+    u32::from_be_bytes([0, a, b, c]) as usize
+}
+
+fn name(member: usize) -> String {
+    format!("n{member}")
+}
+
+fn record(member: usize) -> Record {
+    let id = Id { address: address(member), bump: 1 };
+    Record { name: name(member), node_id: String::new(), id, version: 1, tags: BTreeMap::new(), leaving: false, pruned: false }
+}
+
+impl Network {
+    pub(super) fn new(seed: u64, weather: Weather) -> Self {
+        Network {
+            weather,
+            packets: 0,
+            bytes: 0,
+            rng: SmallRng::seed_from_u64(seed),
+            now: Duration::ZERO,
+            members: Vec::new(),
+            queue: BinaryHeap::new(),
+            queued: 0,
+            timers: HashMap::new(),
+            split: None,
+            repeat: false,
+            told: BTreeMap::new(),
+            deaths: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            watch_deaths: true,
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// A member that knows nobody.
+    pub(super) fn add(&mut self, member: usize) {
+        let seed = self.rng.random();
+        let own = Record { node_id: format!("id{member}"), ..record(member) };
+        let core = Core::new(own, Timing::lan(), "lan:dc1", None, 0, seed);
+        while self.members.len() <= member {
+            self.members.push(None);
+        }
+        self.members[member] = Some(core);
+        let pause = Timing::lan().compare.mul_f64(self.rng.random());
+        self.push(pause, Happening::Compare { member });
+        self.push(Duration::from_secs(1), Happening::Look { member });
+        self.settle(member);
+    }
+
+    /// So many members that know each other.
+    pub(super) fn populate(&mut self, members: usize) {
+        for member in 0..members {
+            self.add(member);
+        }
+        let records: Vec<Record> = (0..members).map(|member| Record { node_id: format!("id{member}"), ..record(member) }).collect();
+        for member in 0..members {
+            let known = records.iter().filter(|record| record.id.address != address(member));
+            let state = crate::wire::State {
+                from: records[(member + 1) % members].clone(),
+                joining: false,
+                probed: known.clone().map(|record| foca::Member::alive(record.id)).collect(),
+                members: known.map(|record| (record.clone(), Status::Alive, None)).collect(),
+                events: Vec::new(),
+                clock: 0,
+            };
+            let now = self.now;
+            self.with(member, |core| core.merge(now, state));
+        }
+    }
+
+    pub(super) fn crash(&mut self, member: usize) {
+        self.members[member] = None;
+        self.dead.insert(member);
+    }
+
+    /// Cuts the members below `at` off from the others.
+    pub(super) fn split(&mut self, at: usize) {
+        self.split = Some(at);
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.split = None;
+    }
+
+    /// Has every packet arrive twice.
+    pub(super) fn repeat_packets(&mut self, repeat: bool) {
+        self.repeat = repeat;
+    }
+
+    pub(super) fn fire(&mut self, member: usize) {
+        let now = self.now;
+        self.told.clear();
+        self.with(member, |core| core.fire(now, NewEvent { name: "deploy".into(), ..NewEvent::default() }).expect("the event is small"));
+        self.told.remove(&member);
+    }
+
+    /// How often each member was told of an event.
+    pub(super) fn told(&self) -> &BTreeMap<usize, usize> {
+        &self.told
+    }
+
+    pub(super) fn is_running(&self, member: usize) -> bool {
+        self.members.get(member).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn running(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.members.len()).filter(|member| self.is_running(*member))
+    }
+
+    /// Everybody as `viewer` sees them.
+    pub(super) fn members(&self, viewer: usize) -> Vec<(usize, Status)> {
+        let core = self.members[viewer].as_ref().expect("the viewer runs");
+        core.members().into_iter().map(|member| (member.name[1..].parse().expect("names are numbers"), member.status)).collect()
+    }
+
+    /// How often somebody was told that a running member is dead.
+    pub(super) fn deaths_told(&self) -> usize {
+        self.deaths.keys().filter(|(_, name)| name[1..].parse().is_ok_and(|member: usize| !self.dead.contains(&member))).count()
+    }
+
+    /// Running members that somebody held for dead.
+    pub(super) fn deaths_told_of(&self) -> BTreeSet<String> {
+        self.deaths.keys().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Rounds of gossip until an event of `member` is known to all.
+    pub(super) fn spread(&mut self, member: usize) -> f64 {
+        let others = self.running().count() - 1;
+        let from = self.now;
+        self.fire(member);
+        while self.told.len() < others && self.now - from < Duration::from_secs(60) {
+            self.run(Duration::from_millis(20));
+        }
+        (self.now - from).as_secs_f64() / Timing::lan().gossip.as_secs_f64()
+    }
+
+    /// The time until everybody knows that `member` has crashed.
+    pub(super) fn detect(&mut self, member: usize) -> Duration {
+        let from = self.now;
+        self.crash(member);
+        let name = name(member);
+        let knows = |network: &Network| network.deaths.keys().filter(|(_, dead)| *dead == name).count();
+        let others = self.running().count();
+        while knows(self) < others && self.now - from < Duration::from_secs(120) {
+            self.run(Duration::from_millis(200));
+        }
+        self.now - from
+    }
+
+    /// Has a member join by another one: what TCP would carry is carried at once.
+    pub(super) fn join(&mut self, member: usize, by: usize) {
+        self.exchange(member, by, true);
+    }
+
+    fn exchange(&mut self, from: usize, with: usize, joining: bool) {
+        if from == with || self.is_cut(from, with) || !self.is_running(with) {
+            return;
+        }
+        let now = self.now;
+        let Some(question) = self.members[from].as_ref().map(|core| core.state(joining)) else { return };
+        let answer = self.with(with, |core| {
+            core.refuse(&question).map_or_else(
+                || {
+                    core.merge(now, question);
+                    Some(core.state(false))
+                },
+                |_| None,
+            )
+        });
+        if let Some(answer) = answer {
+            self.with(from, |core| core.merge(now, answer));
+        }
+    }
+
+    fn is_cut(&self, a: usize, b: usize) -> bool {
+        self.split.is_some_and(|at| (a < at) != (b < at))
+    }
+
+    /// Lets so much time pass.
+    pub(super) fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(Reverse((at, _, _))) = self.queue.peek() {
+            if *at > until {
+                break;
+            }
+            let Some(Reverse((at, _, happening))) = self.queue.pop() else { break };
+            self.now = at;
+            match happening {
+                Happening::Packet { to, bytes } => {
+                    let now = self.now;
+                    if self.is_running(to) {
+                        self.with(to, |core| core.datagram(now, &bytes).expect("packets are whole"));
+                    }
+                }
+                Happening::Timer { member } => {
+                    self.timers.remove(&member);
+                    let now = self.now;
+                    if self.is_running(member) {
+                        self.with(member, |core| core.tick(now));
+                    }
+                }
+                Happening::Compare { member } => self.compare(member),
+                Happening::Look { member } => self.look(member),
+            }
+        }
+        self.now = until;
+    }
+
+    /// What the pool's task does now and then: compares with a living member, and calls a lost one.
+    fn compare(&mut self, member: usize) {
+        let Some(core) = self.members[member].as_mut() else { return };
+        let picked = [core.pick(Status::Alive), core.pick(Status::Failed)];
+        for (at, peer) in picked.into_iter().enumerate() {
+            if let Some(peer) = peer {
+                self.exchange(member, number(peer), at == 1);
+            }
+        }
+        let pause = Timing::lan().compare.mul_f64(0.8 + 0.4 * self.rng.random::<f64>());
+        self.push(pause, Happening::Compare { member });
+    }
+
+    /// What the pool's task does each second: asks those that nobody has described.
+    fn look(&mut self, member: usize) {
+        let Some(core) = self.members[member].as_ref() else { return };
+        if let Some(peer) = core.pick_undescribed() {
+            self.exchange(member, number(peer), false);
+        }
+        self.push(Duration::from_secs(1), Happening::Look { member });
+    }
+
+    fn with<T>(&mut self, member: usize, work: impl FnOnce(&mut Core) -> T) -> T {
+        let core = self.members[member].as_mut().expect("only running members are asked");
+        let result = work(core);
+        self.settle(member);
+        result
+    }
+
+    /// Carries out what a member wants, and sets its timer.
+    fn settle(&mut self, member: usize) {
+        let Some(core) = self.members[member].as_mut() else { return };
+        let (outputs, next) = (core.outputs(), core.next());
+        if self.watch_deaths && outputs.iter().any(|output| matches!(output, Output::Changed)) {
+            for name in core.newly_failed() {
+                self.deaths.insert((member, name), Status::Failed);
+            }
+        }
+        for output in outputs {
+            match output {
+                Output::Send(to, bytes) => self.send(member, number(to), bytes),
+                Output::Event(_) => *self.told.entry(member).or_default() += 1,
+                Output::Changed => {}
+            }
+        }
+        if let Some(next) = next
+            && self.timers.get(&member).is_none_or(|set| next < *set)
+        {
+            self.timers.insert(member, next);
+            let pause = next.saturating_sub(self.now);
+            self.push(pause, Happening::Timer { member });
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+        self.packets += 1;
+        self.bytes += bytes.len() as u64 + HEADERS;
+        for _ in 0..1 + usize::from(self.repeat) {
+            if self.is_cut(from, to) || self.rng.random::<f64>() < self.weather.loss {
+                continue;
+            }
+            let (least, most) = self.weather.delay;
+            let delay = least + (most - least).mul_f64(self.rng.random());
+            self.push(delay, Happening::Packet { to, bytes: bytes.clone() });
+        }
+    }
+
+    fn push(&mut self, after: Duration, happening: Happening) {
+        self.queued += 1;
+        self.queue.push(Reverse((self.now + after, self.queued, happening)));
+    }
+}
