@@ -230,6 +230,56 @@ fn an_event_reaches_every_agent_that_it_concerns() {
 }
 
 #[test]
+fn lists_are_sorted_from_a_node_and_the_round_trip_between_two_is_told() {
+    let fleet = Fleet::start("dc1", 2, 1);
+    for node in fleet.nodes() {
+        assert_eq!(node.put("/v1/agent/service/register", r#"{"Name": "web"}"#).status, 200);
+    }
+    let nodes = |path: &str| -> Vec<String> {
+        let rows = fleet.servers[0].get(path).json();
+        rows.as_array().unwrap().iter().map(|row| row["Node"]["Node"].as_str().or(row["Node"].as_str()).unwrap().to_owned()).collect()
+    };
+    eventually!(PATIENCE, fleet.servers[0].get("/v1/coordinate/nodes").json().as_array().unwrap().len() == 3, "everybody was heard");
+    for near in ["dc1-client-0", "dc1-server-1"] {
+        for path in ["/v1/health/service/web", "/v1/catalog/service/web", "/v1/catalog/nodes"] {
+            eventually!(PATIENCE, nodes(&format!("{path}?near={near}")).first().is_some_and(|first| first == near), "{path} from {near}");
+        }
+    }
+    let mine = eventually!(
+        PATIENCE,
+        Some(fleet.clients[0].get("/v1/catalog/nodes?near=_agent").json()).filter(|rows| rows[0]["Node"] == "dc1-client-0")
+    );
+    assert_eq!(mine.as_array().unwrap().len(), 3);
+    let told = fleet.clients[0].cli(&["rtt", "dc1-server-0", "dc1-server-1"]);
+    assert!(told.stdout.starts_with("Estimated dc1-server-0 <-> dc1-server-1 rtt: "), "{}{}", told.stdout, told.stderr);
+    assert_eq!(fleet.clients[0].cli(&["rtt", "dc1-server-0", "nobody"]).code, Some(1));
+}
+
+#[test]
+fn gossip_is_sealed_and_its_key_is_changed_under_way() {
+    let old = server_of("dc1", 9, 1, &[]).start();
+    let key = old.cli(&["keygen"]).stdout.trim().to_owned();
+    let server = server_of("dc1", 0, 1, &[]).flag(format!("-encrypt={key}")).start();
+    let at = [server.setup().address().to_string()];
+    let client = client_of("dc1", 0, &at).flag(format!("-encrypt={key}")).start();
+    eventually!(PATIENCE, client.get("/v1/agent/members").json().as_array().unwrap().len() == 2, "both are in the pool");
+    let refused = old.cli(&["join", &format!("{}:8301", at[0])]);
+    assert!(refused.stderr.contains("is sealed"), "{}", refused.stderr);
+    let new = client.cli(&["keygen"]).stdout.trim().to_owned();
+    for action in ["-install", "-use"] {
+        let done = client.cli(&["keyring", &format!("{action}={new}")]);
+        assert_eq!(done.code, Some(0), "{action}: {}", done.stderr);
+    }
+    assert_eq!(client.cli(&["keyring", &format!("-remove={new}")]).code, Some(1), "the key that is used stays");
+    assert_eq!(client.cli(&["keyring", &format!("-remove={key}")]).code, Some(0));
+    let listed = server.cli(&["keyring", "-list"]).stdout;
+    assert!(listed.contains(&new) && listed.contains("[2/2]") && !listed.contains(&key), "{listed}");
+    let keys = server.get("/v1/operator/keyring").json();
+    assert_eq!(keys[0]["PrimaryKeys"][&new], 2);
+    assert_eq!(old.cli(&["keyring", "-list"]).code, Some(1), "what is not sealed has no keys");
+}
+
+#[test]
 fn two_datacenters_answer_for_each_other_and_say_so_when_they_cannot() {
     let near = Fleet::start("dc1", 1, 1);
     let mut far = Fleet::start("dc2", 1, 0);

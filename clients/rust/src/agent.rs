@@ -238,6 +238,21 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
+    /// Tells where the members of a pool are in the network.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::Pool;
+    /// println!("{:?}", client.agent().coordinates(Pool::Lan).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn coordinates(&self, pool: v1::Pool) -> Result<Vec<v1::Coordinate>, Error> {
+        let send = |channel, request| async move { self.stub(channel).list_coordinates(request).await };
+        let v1::ListCoordinatesResponse { coordinates } = self.pool.call(v1::ListCoordinatesRequest { pool: pool.into() }, send).await?;
+        Ok(coordinates)
+    }
+
     fn stub(&self, channel: Channel) -> AgentServiceClient<Channel> {
         AgentServiceClient::new(channel).max_decoding_message_size(self.pool.message_bytes_max())
     }

@@ -64,4 +64,20 @@ impl<'a> Operator<'a> {
         let v1::TransferLeaderResponse { meta: _, leader } = self.pool.call(request, send).await?;
         Ok(leader)
     }
+
+    /// Has every member of a pool do something with the keys that gossip is sealed with.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::KeyAction;
+    /// println!("{:?}", client.operator().manage_keys(KeyAction::List, "", false).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn manage_keys(&self, action: v1::KeyAction, key: &str, wan: bool) -> Result<Vec<v1::MemberKeys>, Error> {
+        let request = v1::ManageKeysRequest { action: action.into(), key: key.to_owned(), wan };
+        let send = |channel, request| async move { OperatorServiceClient::new(channel).manage_keys(request).await };
+        let v1::ManageKeysResponse { members } = self.pool.call(request, send).await?;
+        Ok(members)
+    }
 }

@@ -77,6 +77,10 @@ enum Command {
     Event(Box<cluster::Event>),
     /// Make a key for gossip
     Keygen(cluster::Keygen),
+    /// Change the keys that gossip is sealed with
+    Keyring(Box<cluster::Keyring>),
+    /// Estimate the round trip between two nodes
+    Rtt(cluster::Rtt),
     /// List the agents that this one knows
     Members(Box<info::Members>),
     /// Tell who the agent is and how it runs
@@ -157,6 +161,8 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Operator(operator) => operator.run().await,
             Command::Event(event) => event.run().await,
             Command::Keygen(keygen) => keygen.run(),
+            Command::Keyring(keyring) => keyring.run().await,
+            Command::Rtt(rtt) => rtt.run().await,
             Command::Members(members) => members.run().await,
             Command::Info(info) => info.run().await,
             Command::Validate(validate) => validate.run(),

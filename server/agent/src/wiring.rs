@@ -32,6 +32,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// long: a registration of a whole machine's checks fits.
 const PROBES: usize = 1024;
 
+/// How long a starting agent waits for the first server, and how often it looks.
+const SERVERS_WAIT: Duration = Duration::from_secs(5);
+const SERVERS_LOOK: Duration = Duration::from_millis(10);
+
 /// The pause before this server tries again to register itself.
 const REGISTER_PAUSE: Duration = Duration::from_secs(1);
 
@@ -69,6 +73,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone(), pools.clone());
 
     metrics.observe(service.clone());
+    let forward_known = forward.clone();
     let serving = faces::serve(&config, &service, &consensus, forward, &metrics, sockets, &shutdown).await?;
     tasks.spawn(metrics.run(core.clone()));
     if let Some(pools) = &pools {
@@ -88,6 +93,9 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
         ready?;
         register_self(&consensus, &identity, &node, &shutdown).await;
         tasks.spawn(leader::run(service.clone(), node, config.bootstrap_expect as usize, core.clone()));
+    }
+    if !config.server {
+        await_servers(&forward_known, &config, &shutdown).await;
     }
     // Before the agent's first comparison with the catalog, which removes what it does not know.
     register_configured(&config, &agent).await?;
@@ -225,6 +233,23 @@ fn agent_options(config: &Config, identity: &Identity) -> AgentOptions {
         output_bytes_max: config.check_output_max_size,
         scripts: config.scripts,
         ..AgentOptions::new(identity.clone(), node(config, identity))
+    }
+}
+
+/// Waits for the first server to be found, so that an agent that says it runs can answer. One that finds
+/// none runs all the same: its own services are checked, and everything else is refused with the reason.
+async fn await_servers(forward: &Option<Forward>, config: &Config, shutdown: &Shutdown) {
+    let told = !config.cluster.join.is_empty() || !config.cluster.retry_join.is_empty();
+    let found = async {
+        while !forward.as_ref().is_some_and(Forward::has_servers) {
+            tokio::time::sleep(SERVERS_LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.requested() => {}
+        found = tokio::time::timeout(if told { SERVERS_WAIT } else { Duration::ZERO }, found) => if found.is_err() {
+            tracing::warn!("no server is known yet; requests for the catalog are refused until one is");
+        }
     }
 }
 

@@ -163,7 +163,7 @@ impl Handler {
 
     /// Which server has the answer, unless this agent has.
     fn elsewhere_in_the_cluster(&self, lookup: &Lookup) -> Option<Option<String>> {
-        self.forward.as_ref()?;
+        let forward = self.forward.as_ref()?;
         let identity = self.service.identity();
         let named = match lookup {
             Lookup::Zone(InZone { datacenter: Some(datacenter), .. }) => Some(datacenter.as_str()),
@@ -172,8 +172,8 @@ impl Handler {
         let named = named.filter(|name| !name.eq_ignore_ascii_case(&identity.datacenter));
         match (identity.server, named) {
             (false, _) => Some(None),
-            (true, Some(name)) => Some(Some(name.to_lowercase())),
-            (true, None) => None,
+            // A datacenter that nobody knows has no names.
+            (true, named) => named.map(str::to_lowercase).filter(|name| forward.knows(name)).map(Some),
         }
     }
 

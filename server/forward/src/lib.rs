@@ -101,6 +101,11 @@ impl Forward {
         !self.shared.servers.of(&self.shared.servers.datacenter).is_empty()
     }
 
+    /// Whether a datacenter is known, be it reachable or not.
+    pub fn knows(&self, datacenter: &str) -> bool {
+        self.shared.servers.datacenters().iter().any(|name| name == datacenter)
+    }
+
     /// The addresses of the own datacenter's servers, the one that is kept first.
     pub fn servers(&self) -> Vec<String> {
         self.order(&self.shared.servers.datacenter)

@@ -8,6 +8,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::Gateway;
+use crate::near;
 use crate::reply::Reply;
 use crate::request::Ask;
 use crate::route::Endpoint;
@@ -52,8 +53,11 @@ fn leader(gateway: &Gateway) -> Place {
 
 /// Carries a request, and answers what came back. One that only reads is sent once more when the
 /// server that had it dies.
-pub(crate) async fn carry(forward: &Forward, place: &Place, request: Request<Body>) -> Result<Response, Box<Reply>> {
-    let (parts, body) = request.into_parts();
+pub(crate) async fn carry(gateway: &Gateway, forward: &Forward, place: &Place, request: Request<Body>) -> Result<Response, Box<Reply>> {
+    let (mut parts, body) = request.into_parts();
+    if let (false, Ok(own)) = (parts.headers.contains_key(near::AGENT), gateway.service.identity().node_name.parse()) {
+        parts.headers.insert(near::AGENT, own);
+    }
     let reads = parts.method == Method::GET;
     let again = reads.then(|| rebuilt(&parts, Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()));
     let first = Request::from_parts(parts, body.map_err(Into::into).boxed_unsync());

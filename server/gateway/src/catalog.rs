@@ -1,14 +1,17 @@
 //! `/v1/catalog/`: nodes and services, written and listed.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use service::Answer;
 use service::filter::{Filter, ServiceNode};
-use state::{Deregistration, Node, NodeView, Service, Str};
+use state::{Deregistration, Instance, Node, NodeView, Service, Str};
 
 use crate::Gateway;
 use crate::decode::Object;
 use crate::definition;
 use crate::json::{Json, catalog as shape};
+use crate::near;
 use crate::reply::{Content, Reply};
 use crate::request::{self, Ask};
 use crate::status::{Fault, Outcome};
@@ -54,7 +57,10 @@ pub(crate) fn datacenters(gateway: &Gateway, ask: &Ask) -> Reply {
 pub(crate) async fn nodes(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     let filter = ask.filter::<Node>()?;
     let (options, blocking) = ask.reading()?;
-    let Answer { value: nodes, meta } = gateway.service.catalog_nodes(&ask.caller, &options, blocking, &ask.node_meta()).await?;
+    let Answer { value: mut nodes, meta } = gateway.service.catalog_nodes(&ask.caller, &options, blocking, &ask.node_meta()).await?;
+    if let Some(near) = near::node(gateway, ask) {
+        gateway.service.sort_by_distance(&near, &mut nodes, |node| &node.name);
+    }
     let mut json = Json::with_capacity(256 * nodes.len());
     json.array(|json| nodes.iter().filter(|node| chosen(&filter, &***node)).for_each(|node| shape::node(json, node)));
     Ok(gateway.json(ask, json).at(&meta).how(&meta))
@@ -85,13 +91,19 @@ pub(crate) async fn service(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     let (options, blocking) = ask.reading()?;
     let tags: Vec<Str> = ask.params.all("tag").map(Into::into).collect();
     let answer = gateway.service.catalog_service(&ask.caller, &options, blocking, &name, &tags, &ask.node_meta()).await?;
-    let question = question("catalog/service", gateway, ask);
-    let encoded = gateway.cache.encoded(&question, answer.value, |rows| {
+    let body = |rows: &[Arc<Instance>]| {
         let mut json = Json::with_capacity(640 * rows.len());
         let chosen = rows.iter().filter(|row| chosen(&filter, &ServiceNode(row)));
         json.array(|json| chosen.for_each(|row| shape::service_node(json, row)));
         gateway.body(ask, json)
-    });
+    };
+    if let Some(near) = near::node(gateway, ask) {
+        let mut rows = answer.value.to_vec();
+        gateway.service.sort_by_distance(&near, &mut rows, |row| &row.node.name);
+        return Ok(Reply::json(Content::Bytes(body(&rows))).at(&answer.meta).how(&answer.meta));
+    }
+    let question = question("catalog/service", gateway, ask);
+    let encoded = gateway.cache.encoded(&question, answer.value, |rows| body(rows));
     Ok(Reply::json(Content::Shared(encoded)).at(&answer.meta).how(&answer.meta))
 }
 

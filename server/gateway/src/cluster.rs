@@ -192,7 +192,7 @@ pub(crate) async fn keyring(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome
 /// `GET /v1/coordinate/nodes` and `/v1/coordinate/node/:name`
 pub(crate) fn coordinates(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     let wanted: Str = ask.rest_text().as_ref().into();
-    let all = gateway.service.coordinates(&ask.caller)?;
+    let all = gateway.service.coordinates(&ask.caller, PoolKind::Lan)?;
     let chosen: Vec<_> = all.iter().filter(|(name, _)| wanted.is_empty() || **name == *wanted).collect();
     if !wanted.is_empty() && chosen.is_empty() {
         return Err(Fault::missing(""));

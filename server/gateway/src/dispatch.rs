@@ -34,7 +34,7 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
             (Place::Here, _) | (_, None) => answer(&gateway, route, ask, body).await,
             (place, Some((forward, parts))) => {
                 let extra = &gateway.options.response_headers;
-                let answer = carry::carry(forward, &place, Request::from_parts(parts, body)).await;
+                let answer = carry::carry(&gateway, forward, &place, Request::from_parts(parts, body)).await;
                 return Ok(answer.unwrap_or_else(|reply| reply.finish(gzip, extra)));
             }
         },

@@ -1,5 +1,7 @@
 //! `/v1/health/`: checks, and the instances that may be used.
 
+use std::sync::Arc;
+
 use service::Answer;
 use service::health::InstanceQuery;
 use service::watch::CheckScope;
@@ -8,6 +10,7 @@ use state::{Check, Instance, Status};
 use crate::Gateway;
 use crate::catalog::{chosen, question};
 use crate::json::{Json, catalog as catalog_shape, check as shape};
+use crate::near;
 use crate::reply::{Content, Reply};
 use crate::request::Ask;
 use crate::status::{Fault, Outcome};
@@ -61,12 +64,18 @@ pub(crate) async fn service(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     };
     let (options, blocking) = ask.reading()?;
     let answer = gateway.service.health_service(&ask.caller, &options, blocking, &query).await?;
-    let encoded = gateway.cache.encoded(&question("health/service", gateway, ask), answer.value, |rows| {
+    let body = |rows: &[Arc<Instance>]| {
         let mut json = Json::with_capacity(1024 * rows.len());
         let chosen = rows.iter().filter(|row| chosen(&filter, &***row));
         json.array(|json| chosen.for_each(|row| catalog_shape::instance(json, row)));
         gateway.body(ask, json)
-    });
+    };
+    if let Some(near) = near::node(gateway, ask) {
+        let mut rows = answer.value.to_vec();
+        gateway.service.sort_by_distance(&near, &mut rows, |row| &row.node.name);
+        return Ok(Reply::json(Content::Bytes(body(&rows))).at(&answer.meta).how(&answer.meta));
+    }
+    let encoded = gateway.cache.encoded(&question("health/service", gateway, ask), answer.value, |rows| body(rows));
     Ok(Reply::json(Content::Shared(encoded)).at(&answer.meta).how(&answer.meta))
 }
 

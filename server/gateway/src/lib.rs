@@ -24,6 +24,7 @@ mod health;
 mod json;
 mod kv;
 mod metrics;
+mod near;
 mod percent;
 mod reply;
 mod request;

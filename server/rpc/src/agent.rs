@@ -207,6 +207,18 @@ impl AgentService for Face {
         })
         .await
     }
+
+    async fn list_coordinates(
+        &self,
+        request: Request<v1::ListCoordinatesRequest>,
+    ) -> Result<Response<v1::ListCoordinatesResponse>, Status> {
+        answer(async {
+            let (caller, v1::ListCoordinatesRequest { pool }) = open(request)?;
+            let coordinates = self.service.coordinates(&caller, pool_kind(pool)?)?.into_iter();
+            Ok(v1::ListCoordinatesResponse { coordinates: coordinates.map(|(node, at)| convert::coordinate(node, &at)).collect() })
+        })
+        .await
+    }
 }
 
 impl Face {

@@ -4,6 +4,7 @@ use futures::stream::Empty;
 use proto::v1;
 use proto::v1::operator_service_server::OperatorService;
 use proto::v1::remove_peer_request::Peer as Chosen;
+use service::cluster::{Key, KeyOperation, PoolKind};
 use service::status::Peer;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -106,5 +107,27 @@ impl OperatorService for Face {
         _: Request<v1::SetAutopilotConfigurationRequest>,
     ) -> Result<Response<v1::SetAutopilotConfigurationResponse>, Status> {
         refuse("OperatorService.SetAutopilotConfiguration")
+    }
+
+    async fn manage_keys(&self, request: Request<v1::ManageKeysRequest>) -> Result<Response<v1::ManageKeysResponse>, Status> {
+        answer(async {
+            let (caller, v1::ManageKeysRequest { action, key, wan }) = open(request)?;
+            let read = || Key::from_base64(&key).map_err(|error| invalid("key", error));
+            let operation = match v1::KeyAction::try_from(action) {
+                Ok(v1::KeyAction::List) => KeyOperation::List,
+                Ok(v1::KeyAction::Install) => KeyOperation::Install(read()?),
+                Ok(v1::KeyAction::Use) => KeyOperation::Use(read()?),
+                Ok(v1::KeyAction::Remove) => KeyOperation::Remove(read()?),
+                Ok(v1::KeyAction::Unspecified) | Err(_) => return Err(invalid("action", "say what is to be done")),
+            };
+            let pool = if wan { PoolKind::Wan } else { PoolKind::Lan };
+            let answers = self.service.gossip_keys(&caller, pool, operation).await?;
+            let members = answers.into_iter().map(|(node, keys)| match keys {
+                Ok(keys) => v1::MemberKeys { node, keys: keys.iter().map(Key::to_base64).collect(), error: String::new() },
+                Err(error) => v1::MemberKeys { node, keys: Vec::new(), error },
+            });
+            Ok(v1::ManageKeysResponse { members: members.collect() })
+        })
+        .await
     }
 }

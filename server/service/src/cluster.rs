@@ -157,13 +157,32 @@ impl Service {
         self.pool(kind)?.keys(operation).await.map_err(|error| Error::new(Reason::PreconditionFailed, error.to_string()))
     }
 
-    /// Where the members of the LAN pool are in the network, by name; those that were not heard yet
-    /// are left out.
-    pub fn coordinates(&self, caller: &Caller) -> Result<Vec<(String, Coordinate)>, Error> {
+    /// Where the members of a pool are in the network, by name; those that were not heard yet are left
+    /// out.
+    pub fn coordinates(&self, caller: &Caller, kind: PoolKind) -> Result<Vec<(String, Coordinate)>, Error> {
         self.authorize(caller, Right::AgentRead)?;
-        let pool = self.pool(PoolKind::Lan)?;
+        let pool = self.pool(kind)?;
         let members = pool.members().into_iter();
         Ok(members.filter_map(|member| Some((member.name.clone(), pool.coordinate_of(&member.name)?))).collect())
+    }
+
+    /// Sorts by the round trip from the node `near`; what was not heard of comes last, and equals stay
+    /// as they are. A node that nobody knows leaves everything as it is.
+    pub fn sort_by_distance<T>(&self, near: &str, rows: &mut [T], node: impl Fn(&T) -> &str) {
+        let Ok(pool) = self.pool(PoolKind::Lan) else { return };
+        let Some(from) = pool.coordinate_of(near) else { return };
+        let mut known: std::collections::HashMap<String, Option<std::time::Duration>> = std::collections::HashMap::new();
+        for row in rows.iter() {
+            let name = node(row);
+            if !known.contains_key(name) {
+                let distance = match name == near {
+                    true => Some(std::time::Duration::ZERO),
+                    false => pool.coordinate_of(name).map(|at| from.distance(&at)),
+                };
+                known.insert(name.to_owned(), distance);
+            }
+        }
+        rows.sort_by_key(|row| known.get(node(row)).copied().flatten().unwrap_or(std::time::Duration::MAX));
     }
 
     /// The datacenters that can be asked: this one, then the others by their round-trip time.

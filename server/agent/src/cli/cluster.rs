@@ -1,4 +1,4 @@
-//! `lictor join`, `leave`, `force-leave`, `operator`, `keygen`, `keyring` and `event`.
+//! `lictor join`, `leave`, `force-leave`, `operator`, `keygen`, `keyring`, `rtt` and `event`.
 
 use std::process::ExitCode;
 
@@ -229,4 +229,95 @@ impl Event {
         print_line(format_args!("Event ID: {}", fired.await?.id))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Change the keys that gossip is sealed with, on every member
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Keyring {
+    /// List the keys of all members
+    #[arg(long)]
+    list: bool,
+    /// Add a key that opens
+    #[arg(long, value_name = "KEY")]
+    install: Option<String>,
+    /// Seal with this key from now on
+    #[arg(long = "use", value_name = "KEY")]
+    seal_with: Option<String>,
+    /// Take a key out
+    #[arg(long, value_name = "KEY")]
+    remove: Option<String>,
+    /// The pool between datacenters instead of that of this one
+    #[arg(long)]
+    wan: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Keyring {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let (action, key) = match (self.list, self.install, self.seal_with, self.remove) {
+            (true, None, None, None) => (v1::KeyAction::List, String::new()),
+            (false, Some(key), None, None) => (v1::KeyAction::Install, key),
+            (false, None, Some(key), None) => (v1::KeyAction::Use, key),
+            (false, None, None, Some(key)) => (v1::KeyAction::Remove, key),
+            _ => bail!("give one of `-list`, `-install`, `-use` and `-remove`"),
+        };
+        let members = self.connection.client()?.operator().manage_keys(action, &key, self.wan).await?;
+        let failed = members.iter().filter(|member| !member.error.is_empty());
+        failed.clone().for_each(|member| eprintln!("{}: {}", member.node, member.error));
+        if action == v1::KeyAction::List {
+            let mut counts = std::collections::BTreeMap::new();
+            members.iter().flat_map(|member| &member.keys).for_each(|key| *counts.entry(key.clone()).or_insert(0usize) += 1);
+            let mut table = Table::bare();
+            counts.iter().for_each(|(key, count)| table.row([key.clone(), format!("[{count}/{}]", members.len())]));
+            table.print()?;
+        }
+        Ok(if failed.count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Estimate the round trip between two nodes
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Rtt {
+    /// Servers in the pool of all datacenters: names are `node.datacenter`
+    #[arg(long)]
+    wan: bool,
+    /// A node
+    from: String,
+    /// Another one; without it, the agent's own
+    to: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Rtt {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let client = self.connection.client()?;
+        let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
+        let to = match self.to {
+            Some(to) => to,
+            None => client.agent().info().await?.node,
+        };
+        let coordinates = client.agent().coordinates(pool).await?;
+        let find = |name: &str| {
+            let found = coordinates.iter().find(|found| found.node == name);
+            found.ok_or_else(|| anyhow::anyhow!("nothing was heard yet of where `{name}` is; `lictor members` lists who there is"))
+        };
+        let trip = distance(find(&self.from)?, find(&to)?);
+        print_line(format_args!(
+            "Estimated {} <-> {to} rtt: {:.3} ms (using {} coordinates)",
+            self.from,
+            trip * 1000.0,
+            if self.wan { "WAN" } else { "LAN" }
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The estimated round trip in seconds.
+fn distance(a: &v1::Coordinate, b: &v1::Coordinate) -> f64 {
+    let space = a.vec.iter().zip(&b.vec).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+    let raw = space + a.height + b.height;
+    let adjusted = raw + a.adjustment + b.adjustment;
+    if adjusted > 0.0 { adjusted } else { raw }
 }

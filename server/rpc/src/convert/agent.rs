@@ -2,7 +2,7 @@
 
 use ::service::Error;
 use ::service::agent::{CheckRegistration, LocalService, ServiceDefinition};
-use ::service::cluster::{Member, Status};
+use ::service::cluster::{Coordinate, Member, Status};
 use proto::v1;
 use std::sync::Arc;
 
@@ -62,4 +62,9 @@ pub(crate) fn member(member: Member) -> v1::Member {
         status: status.into(),
         incarnation: 0,
     }
+}
+
+/// A member's place in the network.
+pub(crate) fn coordinate(node: String, at: &Coordinate) -> v1::Coordinate {
+    v1::Coordinate { node, vec: at.vec.to_vec(), error: at.error, adjustment: at.adjustment, height: at.height }
 }
