@@ -15,6 +15,7 @@ mod grpc;
 mod health;
 mod kv;
 mod maintenance;
+mod monitor;
 mod powercut;
 mod readme;
 mod reload;

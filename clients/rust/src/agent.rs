@@ -15,6 +15,18 @@ pub struct Agent<'a> {
     pool: &'a Pool,
 }
 
+/// The log of an agent as it is written.
+pub struct LogStream {
+    stream: tonic::Streaming<v1::MonitorResponse>,
+}
+
+impl LogStream {
+    /// The next line. `None` when the agent ends the stream.
+    pub async fn next(&mut self) -> Result<Option<v1::MonitorResponse>, Error> {
+        self.stream.message().await.map_err(|status| Error::from_status(&status, "the agent", std::time::Duration::ZERO))
+    }
+}
+
 impl<'a> Agent<'a> {
     pub(crate) fn new(pool: &'a Pool) -> Self {
         Agent { pool }
@@ -191,6 +203,24 @@ impl<'a> Agent<'a> {
     pub async fn reload(&self) -> Result<v1::ReloadResponse, Error> {
         let send = |channel, request| async move { self.stub(channel).reload(request).await };
         self.pool.call(v1::ReloadRequest {}, send).await
+    }
+
+    /// The lines of the agent's log from now on, those of `level` and graver ones.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::LogLevel;
+    /// let mut log = client.agent().monitor(LogLevel::Debug).await?;
+    /// while let Some(line) = log.next().await? {
+    ///     println!("{}", line.message);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn monitor(&self, level: v1::LogLevel) -> Result<LogStream, Error> {
+        let send = |channel, request| async move { self.stub(channel).monitor(request).await };
+        let stream = self.pool.call(v1::MonitorRequest { level: level.into() }, send).await?;
+        Ok(LogStream { stream })
     }
 
     /// Has the agent join a pool by way of its members at `addresses`, `host` or `host:port`.

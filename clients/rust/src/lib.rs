@@ -43,7 +43,7 @@ mod status;
 mod txn;
 mod watch;
 
-pub use agent::Agent;
+pub use agent::{Agent, LogStream};
 pub use catalog::{Catalog, CatalogQuery};
 pub use client::Client;
 pub use endpoints::{DEFAULT_ADDRESS, Endpoints};

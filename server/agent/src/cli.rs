@@ -12,6 +12,7 @@ mod info;
 mod json;
 mod kv;
 mod maint;
+mod monitor;
 mod output;
 mod reload;
 mod services;
@@ -62,6 +63,8 @@ enum Command {
     Watch(Box<watch::Watch>),
     /// Take this node or a service on it out of work, or back
     Maint(maint::Maint),
+    /// Show the log of the agent as it is written
+    Monitor(monitor::Monitor),
     /// Have the agent read its configuration again
     Reload(reload::Reload),
     /// Have the agent join a cluster by its members
@@ -154,6 +157,7 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Services(command) => services::run(*command).await,
             Command::Watch(watch) => watch.run().await,
             Command::Maint(maint) => maint.run().await,
+            Command::Monitor(monitor) => monitor.run().await,
             Command::Reload(reload) => reload.run().await,
             Command::Join(join) => join.run().await,
             Command::Leave(leave) => leave.run().await,

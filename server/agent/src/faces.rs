@@ -11,6 +11,7 @@ use gateway::GatewayOptions;
 use parking_lot::Mutex;
 use rpc::RpcOptions;
 use service::Service;
+use service::monitor::Feed;
 use tokio::net::TcpListener;
 use tonic::service::AxumBody;
 
@@ -120,19 +121,21 @@ impl Serving {
 }
 
 /// Starts the faces.
+#[expect(clippy::too_many_arguments, reason = "it hands each face its part of what exists")]
 pub(crate) async fn serve(
     config: &Config,
     service: &Service,
     consensus: &Consensus,
     forward: Option<Forward>,
     metrics: &Metrics,
+    feed: &Feed,
     sockets: Sockets,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Serving> {
     let serving = Serving::default();
     let listening = sockets.listening()?;
     let addresses = addresses(&listening);
-    let options = RpcOptions { addresses, ..RpcOptions::new(service.limits()) };
+    let options = RpcOptions { addresses, monitor: Some(feed.clone()), ..RpcOptions::new(service.limits()) };
     let dns_options = dns_options(config)?;
     for listener in sockets.grpc {
         let routes = match &forward {
@@ -142,7 +145,10 @@ pub(crate) async fn serve(
         let task = rpc::serve_routes(routes, options.clone(), listener, shutdown.token().clone());
         serving.run(Face::Grpc, shutdown, async { Ok(task.await?) });
     }
-    let router = gateway::router(service.clone(), gateway_options(config, metrics, &listening, forward.clone())?);
+    let router = gateway::router(
+        service.clone(),
+        GatewayOptions { monitor: Some(feed.clone()), ..gateway_options(config, metrics, &listening, forward.clone())? },
+    );
     let limits = gateway::ServeLimits { connections_per_client_max: config.limits.http_max_conns_per_client, ..Default::default() };
     if let Some(listener) = sockets.server {
         // Whoever holds no log brings requests here as they came: one port for all of them.

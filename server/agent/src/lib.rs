@@ -6,6 +6,7 @@ pub mod cli;
 mod cluster;
 pub mod config;
 mod faces;
+mod log_feed;
 mod metrics_catalog;
 mod nearest;
 mod reload;

@@ -9,11 +9,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AgentFlags, Config};
+use crate::telemetry::LogControl;
 
 /// The configuration that is in force, and where it comes from.
 pub(crate) struct Reloader {
     flags: AgentFlags,
     running: Config,
+    log: LogControl,
 }
 
 /// Names the fields in which two configurations differ.
@@ -29,8 +31,8 @@ macro_rules! differing {
 
 impl Reloader {
     /// Starts from what the agent was started with.
-    pub(crate) fn new(flags: AgentFlags, running: Config) -> Self {
-        Reloader { flags, running }
+    pub(crate) fn new(flags: AgentFlags, running: Config, log: LogControl) -> Self {
+        Reloader { flags, running, log }
     }
 
     /// Answers requests and SIGHUP until `stop`.
@@ -69,13 +71,22 @@ impl Reloader {
         let loaded = loaded.map_err(|_| Error::new(Reason::Internal, "reading the configuration has failed in itself"))?;
         let config = loaded.map_err(|error| Error::new(Reason::InvalidConfiguration, error.to_string()))?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let restart_needed = needs_restart(&self.running, &config);
         let (services, checks) = agent.reconfigure(config.services.clone(), config.checks.clone()).await?;
-        let applied = [("services", services), ("checks", checks)].into_iter().filter(|(_, changed)| *changed);
-        let applied = applied.map(|(name, _)| name.to_owned()).collect();
         // What needs a restart is compared with what runs, now and the next time.
-        self.running.services = config.services;
-        self.running.checks = config.checks;
+        self.running.services = config.services.clone();
+        self.running.checks = config.checks.clone();
+        let level = self.running.log.level != config.log.level && self.log.set_level(config.log.level);
+        if level {
+            self.running.log.level = config.log.level;
+        }
+        let interval = self.running.check_update_interval != config.check_update_interval;
+        if interval {
+            agent.set_output_interval(config.check_update_interval);
+            self.running.check_update_interval = config.check_update_interval;
+        }
+        let applied = [("services", services), ("checks", checks), ("log_level", level), ("check_update_interval", interval)];
+        let applied = applied.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned()).collect();
+        let restart_needed = needs_restart(&self.running, &config);
         Ok(Reloaded { applied, restart_needed })
     }
 }

@@ -13,12 +13,15 @@ use anyhow::Context;
 use metrics::gauge;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use service::Service;
+use service::monitor::Feed;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{Log, LogLevel};
-use crate::metrics_catalog;
+use crate::{log_feed, metrics_catalog};
 
 /// How often samples are folded into their summaries, so that they take no memory between two
 /// questions for the metrics.
@@ -116,16 +119,37 @@ fn sample_process() {
     }
 }
 
+/// The log of the process, once it has begun.
+#[derive(Clone)]
+pub struct LogControl {
+    /// The lines as they are written.
+    pub feed: Feed,
+    /// Unset when `RUST_LOG` decides.
+    level: Option<reload::Handle<EnvFilter, Registry>>,
+}
+
+impl LogControl {
+    /// Writes lines from `level` up from now on. Tells whether that took effect: `RUST_LOG` stands
+    /// over the configuration for as long as the process runs.
+    pub fn set_level(&self, level: LogLevel) -> bool {
+        self.level.as_ref().is_some_and(|handle| handle.reload(EnvFilter::new(filter(level))).is_ok())
+    }
+}
+
 /// Begins to log.
 ///
 /// The environment variable `RUST_LOG`, when it is set, decides on the level of each part instead
 /// of the configuration: `RUST_LOG=lictor=debug,lictor_dns=trace`.
-pub fn start_log(log: &Log) -> anyhow::Result<()> {
+pub fn start_log(log: &Log) -> anyhow::Result<LogControl> {
+    let mut fixed = true;
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => {
             EnvFilter::try_new(&directives).with_context(|| format!("`RUST_LOG={directives}` is not a list of `part=level`"))?
         }
-        _ => EnvFilter::new(filter(log.level)),
+        _ => {
+            fixed = false;
+            EnvFilter::new(filter(log.level))
+        }
     };
     let file = log.file.as_deref().map(open_log).transpose()?;
     let colour = file.is_none() && !log.json && io::stderr().is_terminal();
@@ -133,9 +157,13 @@ pub fn start_log(log: &Log) -> anyhow::Result<()> {
         Some(file) => BoxMakeWriter::new(io::stderr.and(Arc::new(file))),
         None => BoxMakeWriter::new(io::stderr),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour);
-    let started = if log.json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
-    started.map_err(|error| anyhow::anyhow!("the log cannot begin: {error}"))
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
+    let lines = if log.json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    let (feed, told) = log_feed::layer();
+    let started = tracing_subscriber::registry().with(lines.with_filter(filter)).with(told).try_init();
+    started.map_err(|error| anyhow::anyhow!("the log cannot begin: {error}"))?;
+    Ok(LogControl { feed, level: (!fixed).then_some(handle) })
 }
 
 /// Our own parts at `level`; the libraries below speak up only when something is wrong.

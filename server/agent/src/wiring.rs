@@ -22,7 +22,7 @@ use crate::config::{AgentFlags, Config};
 use crate::faces::Sockets;
 use crate::reload::Reloader;
 use crate::shutdown::{Cause, Shutdown};
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogControl, Metrics};
 use crate::{VERSION, banner, cluster, faces};
 
 /// How long requests under way may take to end once the process is asked to stop.
@@ -43,7 +43,7 @@ const REGISTER_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// Every port is opened before anything is written, so that a second agent on one machine leaves
 /// no trace; the banner is printed when a leader is elected and every face answers.
-pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics: Metrics) -> anyhow::Result<()> {
+pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics: Metrics, log: LogControl) -> anyhow::Result<()> {
     let mut sockets = Sockets::bind(&config).await?;
     let listening = sockets.listening()?;
     let (storage, ids) = open_storage(&config)?;
@@ -74,7 +74,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
 
     metrics.observe(service.clone());
     let forward_known = forward.clone();
-    let serving = faces::serve(&config, &service, &consensus, forward, &metrics, sockets, &shutdown).await?;
+    let serving = faces::serve(&config, &service, &consensus, forward, &metrics, &log.feed, sockets, &shutdown).await?;
     tasks.spawn(metrics.run(core.clone()));
     if let Some(pools) = &pools {
         tasks.spawn(cluster::follow_addresses(consensus.clone(), pools.lan.clone(), config.datacenter.clone(), core.clone()));
@@ -101,7 +101,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
     if let Some(requests) = agent.reload_requests() {
-        tasks.spawn(Reloader::new(flags, config.clone()).run(agent.clone(), requests, core.clone()));
+        tasks.spawn(Reloader::new(flags, config.clone(), log).run(agent.clone(), requests, core.clone()));
     }
     banner::print(&config, &ids.node_id, &listening);
 

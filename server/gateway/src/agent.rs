@@ -2,6 +2,7 @@
 
 mod about;
 mod health;
+mod monitor;
 
 use axum::body::Body;
 use http::HeaderName;
@@ -12,6 +13,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 pub(crate) use about::{about, members, metrics, version};
 pub(crate) use health::{health_by_id, health_by_name};
+pub(crate) use monitor::{metrics_stream, monitor};
 
 use crate::Gateway;
 use crate::catalog::chosen;

@@ -142,6 +142,8 @@ async fn read(gateway: &Arc<Gateway>, endpoint: Endpoint, ask: &Ask) -> Outcome<
         Endpoint::AgentSelf => agent::about(gateway, ask),
         Endpoint::AgentVersion => agent::version(gateway, ask),
         Endpoint::AgentMetrics => agent::metrics(gateway, ask),
+        Endpoint::AgentMetricsStream => agent::metrics_stream(gateway, ask),
+        Endpoint::AgentMonitor => agent::monitor(gateway, ask),
         Endpoint::AgentServices => agent::services(gateway, ask),
         Endpoint::AgentService => agent::service(gateway, ask).await,
         Endpoint::AgentChecks => agent::checks(gateway, ask),

@@ -62,6 +62,8 @@ pub struct GatewayOptions {
     pub allow_unprintable: bool,
     /// The present metrics in Prometheus' text format; `None` when they are not collected.
     pub metrics: Option<MetricsText>,
+    /// The lines of the log; `None` when they are not handed out.
+    pub monitor: Option<service::monitor::Feed>,
     /// Largest request body but for keys and transactions, whose bounds are the service's, in bytes.
     pub body_bytes_max: usize,
     /// The port of the gRPC face, so that who knows the HTTP address finds it; `None` when it is off.
@@ -85,6 +87,7 @@ impl Default for GatewayOptions {
             block_endpoints: Vec::new(),
             allow_unprintable: false,
             metrics: None,
+            monitor: None,
             body_bytes_max: 4 * 1024 * 1024,
             grpc_port: None,
             forward: None,

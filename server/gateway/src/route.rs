@@ -22,6 +22,8 @@ pub(crate) enum Endpoint {
     AgentSelf,
     AgentVersion,
     AgentMetrics,
+    AgentMetricsStream,
+    AgentMonitor,
     AgentServices,
     AgentService,
     AgentChecks,
@@ -68,6 +70,8 @@ impl Endpoint {
             AgentSelf
                 | AgentVersion
                 | AgentMetrics
+                | AgentMetricsStream
+                | AgentMonitor
                 | AgentServices
                 | AgentService
                 | AgentChecks
@@ -185,6 +189,8 @@ fn routes() -> Vec<Route> {
         Route::new("/v1/agent/self", READ, AgentSelf),
         Route::new("/v1/agent/version", READ, AgentVersion),
         Route::new("/v1/agent/metrics", READ, AgentMetrics),
+        Route::new("/v1/agent/metrics/stream", READ, AgentMetricsStream),
+        Route::new("/v1/agent/monitor", READ, AgentMonitor),
         Route::new("/v1/agent/services", READ, AgentServices),
         Route::new("/v1/agent/checks", READ, AgentChecks),
         Route::new("/v1/agent/members", READ, AgentMembers),
@@ -216,8 +222,6 @@ fn routes() -> Vec<Route> {
     ];
     let absent: &[(&'static str, &'static [Method])] = &[
         ("/v1/agent/host", READ),
-        ("/v1/agent/metrics/stream", READ),
-        ("/v1/agent/monitor", READ),
         ("/v1/agent/token/", WRITE),
         ("/v1/agent/connect/", ALL),
         ("/v1/catalog/connect/", READ),
@@ -317,7 +321,8 @@ mod tests {
             ("/v1/agent/service/web", Endpoint::AgentService, "web"),
             ("/v1/agent/service/deregister/web", Endpoint::AgentDeregisterService, "web"),
             ("/v1/agent/services", Endpoint::AgentServices, ""),
-            ("/v1/agent/metrics/stream", Endpoint::Absent, ""),
+            ("/v1/agent/metrics/stream", Endpoint::AgentMetricsStream, ""),
+            ("/v1/agent/host", Endpoint::Absent, ""),
             ("/v1/acl/token/self", Endpoint::Acl, "token/self"),
             ("/v1/watch/kv/a", Endpoint::Watch, "kv/a"),
         ] {

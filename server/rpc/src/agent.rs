@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::stream::{self, Empty, Stream};
+use futures::stream::{self, Stream};
 use proto::v1;
 use proto::v1::agent_service_server::AgentService;
 use service::agent::Reloaded;
@@ -13,7 +13,6 @@ use service::{Caller, Error};
 use state::{Check, Service as ServiceRow};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::absent::refuse;
 use crate::caller::open;
 use crate::catalog::filter;
 use crate::convert::agent as convert;
@@ -25,7 +24,7 @@ use crate::status::{answer, invalid, not_implemented, shutting_down, status};
 #[tonic::async_trait]
 impl AgentService for Face {
     type HeartbeatStream = Pin<Box<dyn Stream<Item = Result<v1::HeartbeatResponse, Status>> + Send>>;
-    type MonitorStream = Empty<Result<v1::MonitorResponse, Status>>;
+    type MonitorStream = Pin<Box<dyn Stream<Item = Result<v1::MonitorResponse, Status>> + Send>>;
 
     async fn register_service(
         &self,
@@ -195,8 +194,18 @@ impl AgentService for Face {
         .await
     }
 
-    async fn monitor(&self, _: Request<v1::MonitorRequest>) -> Result<Response<Self::MonitorStream>, Status> {
-        refuse("AgentService.Monitor")
+    async fn monitor(&self, request: Request<v1::MonitorRequest>) -> Result<Response<Self::MonitorStream>, Status> {
+        answer(async {
+            let (caller, v1::MonitorRequest { level }) = open(request)?;
+            let Some(feed) = &self.options.monitor else { return Err(not_implemented("AgentService.Monitor")) };
+            let lines = self.service.monitor(&caller, feed, convert::log_level(level)?)?;
+            let flow: Self::MonitorStream = Box::pin(stream::try_unfold((self.stop.clone(), lines), |(stop, mut lines)| async move {
+                let Some(told) = stop.run_until_cancelled(lines.next()).await else { return Err(shutting_down()) };
+                Ok(told.map(|told| (convert::log_line(told), (stop, lines))))
+            }));
+            Ok(flow)
+        })
+        .await
     }
 
     async fn set_maintenance(&self, request: Request<v1::SetMaintenanceRequest>) -> Result<Response<v1::SetMaintenanceResponse>, Status> {

@@ -30,6 +30,8 @@ pub struct RpcOptions {
     /// Where this agent listens, for `AgentService.GetInfo`: `http`, `grpc`, `dns` and so on, each
     /// `host:port`.
     pub addresses: BTreeMap<String, String>,
+    /// The lines of the log; `None` when they are not handed out.
+    pub monitor: Option<service::monitor::Feed>,
 }
 
 impl RpcOptions {
@@ -45,6 +47,7 @@ impl RpcOptions {
             keepalive_timeout: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(5),
             addresses: BTreeMap::new(),
+            monitor: None,
         }
     }
 }

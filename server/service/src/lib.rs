@@ -15,6 +15,7 @@ pub mod health;
 pub mod kv;
 pub mod leader;
 pub mod limits;
+pub mod monitor;
 pub mod read;
 pub mod status;
 mod telemetry;

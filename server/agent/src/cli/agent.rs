@@ -48,7 +48,7 @@ impl Validate {
 /// Runs the agent until it is asked to stop.
 pub(crate) fn run(flags: &AgentFlags, warnings: &[String]) -> anyhow::Result<ExitCode> {
     let config = Config::load(flags)?;
-    telemetry::start_log(&config.log)?;
+    let log = telemetry::start_log(&config.log)?;
     warnings.iter().chain(&config.warnings).for_each(|warning| tracing::warn!("{warning}"));
     let metrics = Metrics::install()?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -56,7 +56,7 @@ pub(crate) fn run(flags: &AgentFlags, warnings: &[String]) -> anyhow::Result<Exi
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::new();
         shutdown.listen().context("cannot listen for signals")?;
-        wiring::run(flags.clone(), config, shutdown, metrics).await
+        wiring::run(flags.clone(), config, shutdown, metrics, log).await
     });
     // What still runs now had its time; waiting longer would only hide a task that does not end.
     runtime.shutdown_background();

@@ -3,6 +3,7 @@
 use ::service::Error;
 use ::service::agent::{CheckRegistration, LocalService, ServiceDefinition};
 use ::service::cluster::{Coordinate, Member, Status};
+use ::service::monitor::{Level, Told};
 use proto::v1;
 use std::sync::Arc;
 
@@ -67,4 +68,35 @@ pub(crate) fn member(member: Member) -> v1::Member {
 /// A member's place in the network.
 pub(crate) fn coordinate(node: String, at: &Coordinate) -> v1::Coordinate {
     v1::Coordinate { node, vec: at.vec.to_vec(), error: at.error, adjustment: at.adjustment, height: at.height }
+}
+
+/// The least grave lines that are wanted; unset is `info`.
+pub(crate) fn log_level(level: i32) -> Result<Level, Error> {
+    Ok(match v1::LogLevel::try_from(level) {
+        Ok(v1::LogLevel::Trace) => Level::Trace,
+        Ok(v1::LogLevel::Debug) => Level::Debug,
+        Ok(v1::LogLevel::Unspecified | v1::LogLevel::Info) => Level::Info,
+        Ok(v1::LogLevel::Warn) => Level::Warn,
+        Ok(v1::LogLevel::Error) => Level::Error,
+        Err(_) => return Err(invalid("level", format_args!("`{level}` is not known"))),
+    })
+}
+
+/// A line of the log.
+pub(crate) fn log_line(Told { line, dropped }: Told) -> v1::MonitorResponse {
+    let level = match line.level {
+        Level::Trace => v1::LogLevel::Trace,
+        Level::Debug => v1::LogLevel::Debug,
+        Level::Info => v1::LogLevel::Info,
+        Level::Warn => v1::LogLevel::Warn,
+        Level::Error => v1::LogLevel::Error,
+    };
+    v1::MonitorResponse {
+        time: Some(line.time.into()),
+        level: level.into(),
+        target: line.target.clone(),
+        message: line.message.clone(),
+        fields: line.fields.iter().cloned().collect(),
+        dropped,
+    }
 }

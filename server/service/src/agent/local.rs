@@ -112,6 +112,11 @@ impl Local {
         }
     }
 
+    /// How long outputs that change wait from now on; what waits already keeps its time.
+    pub(super) fn set_output_interval(&mut self, interval: Duration) {
+        self.output_interval = interval;
+    }
+
     /// One instance.
     pub(super) fn service(&self, id: &str) -> Option<LocalService> {
         let row = self.services.get(id)?.clone();

@@ -4,6 +4,7 @@
 //! again, brings the definitions here into line, and answers what is in force.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use state::Str;
 use tokio::sync::{mpsc, oneshot};
@@ -55,6 +56,11 @@ pub(super) fn channel() -> (mpsc::Sender<ReloadRequest>, mpsc::Receiver<ReloadRe
 }
 
 impl Agent {
+    /// How long a change of a check's output alone waits from now on before the catalog is told.
+    pub fn set_output_interval(&self, interval: Duration) {
+        self.inner.local.lock().set_output_interval(interval);
+    }
+
     /// Reads the configuration again and applies what can change while running: all of it, or with an
     /// error nothing.
     ///
