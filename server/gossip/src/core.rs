@@ -4,6 +4,8 @@
 //! news. What is shown of a member follows from the two: described and up is alive, described and
 //! not up any more is failed, or left if it had said so.
 
+mod reap;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,12 +24,6 @@ use crate::member::{Entry, Id, Member, RECORD_MAX, Record, Status};
 use crate::news::{Inbox, MEMBERS_MAX, Reader};
 use crate::timing::Timing;
 use crate::wire::{self, Datagram, Dropped, News, State};
-
-/// How long a failed member is shown.
-const FAILED_KEPT: Duration = Duration::from_secs(72 * 3600);
-
-/// How long a member that left is shown.
-const LEFT_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The worst that one's own health can be rated.
 const HEALTH_MAX: u32 = 8;
@@ -69,6 +65,7 @@ pub(crate) struct Core {
     timers_made: u64,
     rng: SmallRng,
     now: Duration,
+    reaped: Duration,
     outputs: Vec<Output>,
     #[cfg(test)]
     failed: Vec<String>,
@@ -104,6 +101,7 @@ impl Core {
             timers_made: 0,
             rng: own,
             now: Duration::ZERO,
+            reaped: Duration::ZERO,
             outputs: Vec::new(),
             #[cfg(test)]
             failed: Vec::new(),
@@ -576,21 +574,6 @@ impl Core {
     fn know_alive(&mut self, name: &str, alive: bool) {
         if let Some(known) = self.inbox.lock().known.get_mut(name) {
             known.alive = alive;
-        }
-    }
-
-    /// Forgets who is gone for long.
-    fn reap(&mut self) {
-        let now = self.now;
-        let before = self.entries.len();
-        self.entries.retain(|_, entry| match entry.status {
-            Status::Failed => now.saturating_sub(entry.since) < FAILED_KEPT,
-            Status::Left => now.saturating_sub(entry.since) < LEFT_KEPT,
-            Status::Alive | Status::Leaving => true,
-        });
-        if self.entries.len() != before {
-            self.described = self.entries.values().map(|entry| entry.record.id.address).collect();
-            self.outputs.push(Output::Changed);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! News that ride on the probing's packets: which are new here, and which make others superfluous.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use foca::{BroadcastHandler, Invalidates};
 use metrics::counter;
 use parking_lot::Mutex;
 
 use crate::event::Events;
-use crate::member::{Id, Record};
+use crate::member::{Entry, Id, Record};
 use crate::wire::{self, News};
 
 /// Most members whose descriptions are held: a bound on what strangers can make one keep.
@@ -26,6 +27,8 @@ pub(crate) struct Known {
     node_id: String,
     age: (u64, u64),
     pub(crate) alive: bool,
+    /// Since when nobody of this name is shown any more.
+    gone: Option<Duration>,
 }
 
 /// Takes news out of packets, and says which are new.
@@ -88,8 +91,17 @@ impl Inbox {
         } else if self.known.len() >= MEMBERS_MAX {
             return false;
         }
-        let known = Known { node_id: record.node_id.clone(), age: record.age(), alive: false };
+        let known = Known { node_id: record.node_id.clone(), age: record.age(), alive: false, gone: None };
         self.known.insert(record.name.clone(), known);
         true
+    }
+
+    /// Forgets those who have not been shown for `kept`. Until then old news of them, which others
+    /// may still hold, bring nobody back.
+    pub(crate) fn forget(&mut self, now: Duration, kept: Duration, shown: &BTreeMap<String, Entry>) {
+        self.known.retain(|name, known| {
+            known.gone = if shown.contains_key(name) { None } else { Some(known.gone.unwrap_or(now)) };
+            known.gone.is_none_or(|gone| now.saturating_sub(gone) < kept)
+        });
     }
 }

@@ -73,6 +73,23 @@ fn an_event_is_told_to_everybody_once_although_packets_are_lost_and_repeated() {
 }
 
 #[test]
+fn who_is_gone_for_long_is_forgotten_and_old_news_bring_nobody_back() {
+    let mut network = Network::new(3, LAN);
+    network.populate(3);
+    network.run(seconds(5));
+    network.crash(2);
+    network.run(seconds(60));
+    let old = network.state(1);
+    assert_eq!(network.members(0).len(), 3, "a failed member is shown");
+    network.jump(Duration::from_secs(73 * 3600));
+    network.run(seconds(120));
+    assert_eq!(network.members(0).len(), 2, "after three days it is not any more");
+    network.merge(0, old);
+    network.run(seconds(5));
+    assert_eq!(network.members(0).len(), 2, "old news bring nobody back");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
         let mut network = Network::new(seed, Weather { loss: 0.1, ..LAN });

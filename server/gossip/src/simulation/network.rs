@@ -218,6 +218,28 @@ impl Network {
         self.exchange(member, by, true);
     }
 
+    /// What a member knows.
+    pub(super) fn state(&self, member: usize) -> crate::wire::State {
+        self.members[member].as_ref().expect("the member runs").state(false)
+    }
+
+    /// Tells a member what another one knew.
+    pub(super) fn merge(&mut self, member: usize, state: crate::wire::State) {
+        let now = self.now;
+        self.with(member, |core| core.merge(now, state));
+    }
+
+    /// Lets much time pass at once, in which nobody sleeps or speaks.
+    pub(super) fn jump(&mut self, time: Duration) {
+        self.now += time;
+        let happenings = std::mem::take(&mut self.queue).into_vec();
+        self.queue = happenings.into_iter().map(|Reverse((at, order, happening))| Reverse((at.max(self.now), order, happening))).collect();
+        self.timers.clear();
+        for member in 0..self.members.len() {
+            self.settle(member);
+        }
+    }
+
     fn exchange(&mut self, from: usize, with: usize, joining: bool) {
         if from == with || self.is_cut(from, with) || !self.is_running(with) {
             return;

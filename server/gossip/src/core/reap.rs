@@ -1,0 +1,40 @@
+//! Forgetting: nothing of a member that is gone stays for ever.
+
+use std::time::Duration;
+
+use super::{Core, Output};
+use crate::member::Status;
+
+/// How long a failed member is shown.
+const FAILED_KEPT: Duration = Duration::from_secs(72 * 3600);
+
+/// How long a member that left is shown.
+const LEFT_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Each so often those who are gone for long are looked for.
+const REAP: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// Forgets who is gone for long.
+    pub(super) fn reap(&mut self) {
+        let now = self.now;
+        if now < self.reaped + REAP {
+            return;
+        }
+        self.reaped = now;
+        let before = self.entries.len();
+        self.entries.retain(|_, entry| match entry.status {
+            Status::Failed => now.saturating_sub(entry.since) < FAILED_KEPT,
+            Status::Left => now.saturating_sub(entry.since) < LEFT_KEPT,
+            Status::Alive | Status::Leaving => true,
+        });
+        if self.entries.len() != before {
+            self.described = self.entries.values().map(|entry| entry.record.id.address).collect();
+            self.outputs.push(Output::Changed);
+        }
+        let mut inbox = self.inbox.lock();
+        inbox.forget(now, FAILED_KEPT, &self.entries);
+        self.unseen.retain(|_, record| inbox.known.contains_key(&record.name));
+        self.coordinates.retain(|address, _| self.described.contains(address));
+    }
+}
