@@ -17,7 +17,7 @@ use crate::reply::{Content, Reply, takes_gzip};
 use crate::request::Ask;
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
-use crate::{Gateway, agent, catalog, cluster, event, health, kv, txn, watch};
+use crate::{Gateway, agent, catalog, cluster, event, health, kv, session, txn, watch};
 
 /// Answers one request. It can't fail: what goes wrong is an answer as well.
 pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response, Infallible> {
@@ -150,6 +150,9 @@ async fn read(gateway: &Arc<Gateway>, endpoint: Endpoint, ask: &Ask) -> Outcome<
         Endpoint::AgentMembers => agent::members(gateway, ask),
         Endpoint::AgentHealthById => agent::health_by_id(gateway, ask),
         Endpoint::AgentHealthByName => agent::health_by_name(gateway, ask),
+        Endpoint::SessionInfo => session::info(gateway, ask).await,
+        Endpoint::SessionNode => session::node(gateway, ask).await,
+        Endpoint::SessionList => session::list(gateway, ask).await,
         Endpoint::StatusLeader => cluster::leader(gateway, ask),
         Endpoint::StatusPeers => cluster::peers(gateway, ask),
         Endpoint::EventList => event::list(gateway, ask).await,
@@ -167,6 +170,9 @@ async fn write(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> 
         Endpoint::Kv if ask.method == Method::DELETE => kv::delete(gateway, ask).await,
         Endpoint::Kv => kv::put(gateway, ask, body).await,
         Endpoint::Txn => txn::run(gateway, ask, body).await,
+        Endpoint::SessionCreate => session::create(gateway, ask, body).await,
+        Endpoint::SessionDestroy => session::destroy(gateway, ask).await,
+        Endpoint::SessionRenew => session::renew(gateway, ask).await,
         Endpoint::CatalogRegister => catalog::register(gateway, ask, body).await,
         Endpoint::CatalogDeregister => catalog::deregister(gateway, ask, body).await,
         Endpoint::AgentRegisterService => agent::register_service(gateway, ask, body).await,

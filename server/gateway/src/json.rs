@@ -8,6 +8,7 @@ pub(crate) mod catalog;
 pub(crate) mod check;
 pub(crate) mod kv;
 mod pretty;
+pub(crate) mod session;
 
 use std::collections::BTreeMap;
 

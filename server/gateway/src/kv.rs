@@ -167,7 +167,7 @@ pub(crate) async fn put(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome<Rep
         _ => LockAction::Keep,
     };
     let value = request::read(&ask.headers, body, gateway.service.limits().value_bytes_max).await?;
-    let put = Put { key: ask.rest.clone(), value: value.into(), flags, compare, lock };
+    let put = Put { key: ask.rest.clone(), value: value.into(), flags, compare, lock, fence: None };
     let result = gateway.service.kv_put(&ask.caller, ask.datacenter(), put).await;
     verdict(gateway, ask, result.map(drop))
 }
@@ -179,7 +179,7 @@ pub(crate) async fn delete(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
         if cas.is_some() {
             return Err(conflicting(ask));
         }
-        gateway.service.kv_delete_prefix(&ask.caller, ask.datacenter(), &ask.rest).await?;
+        gateway.service.kv_delete_prefix(&ask.caller, ask.datacenter(), &ask.rest, None).await?;
         return Ok(gateway.verdict(ask, true));
     }
     if ask.rest.is_empty() {
@@ -197,7 +197,7 @@ pub(crate) async fn delete(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
 fn verdict(gateway: &Gateway, ask: &Ask, result: Result<(), Error>) -> Outcome<Reply> {
     match result {
         Ok(()) => Ok(gateway.verdict(ask, true)),
-        Err(error) if matches!(error.reason, Reason::PreconditionFailed | Reason::LockHeld | Reason::LockNotHeld) => {
+        Err(error) if matches!(error.reason, Reason::PreconditionFailed | Reason::LockHeld | Reason::LockDelay | Reason::LockNotHeld) => {
             Ok(gateway.verdict(ask, false))
         }
         Err(error) => Err(error.into()),

@@ -30,6 +30,7 @@ mod reply;
 mod request;
 mod route;
 mod serve;
+mod session;
 mod status;
 mod txn;
 mod watch;

@@ -44,6 +44,12 @@ pub(crate) enum Endpoint {
     AgentJoin,
     AgentLeave,
     AgentForceLeave,
+    SessionCreate,
+    SessionDestroy,
+    SessionRenew,
+    SessionInfo,
+    SessionNode,
+    SessionList,
     StatusLeader,
     StatusPeers,
     EventFire,
@@ -120,6 +126,9 @@ impl Endpoint {
                 | HealthChecks
                 | HealthState
                 | HealthService
+                | SessionInfo
+                | SessionNode
+                | SessionList
         )
     }
 }
@@ -204,6 +213,12 @@ fn routes() -> Vec<Route> {
         Route::new("/v1/agent/check/fail/", WRITE, AgentFail),
         Route::new("/v1/agent/health/service/id/", READ, AgentHealthById),
         Route::new("/v1/agent/health/service/name/", READ, AgentHealthByName),
+        Route::new("/v1/session/create", WRITE, SessionCreate),
+        Route::new("/v1/session/destroy/", WRITE, SessionDestroy),
+        Route::new("/v1/session/renew/", WRITE, SessionRenew),
+        Route::new("/v1/session/info/", READ, SessionInfo),
+        Route::new("/v1/session/node/", READ, SessionNode),
+        Route::new("/v1/session/list", READ, SessionList),
         Route::new("/v1/status/leader", READ, StatusLeader),
         Route::new("/v1/status/peers", READ, StatusPeers),
         Route::new("/v1/watch/", READ, Watch),
@@ -228,12 +243,6 @@ fn routes() -> Vec<Route> {
         ("/v1/catalog/gateway-services/", READ),
         ("/v1/health/connect/", READ),
         ("/v1/health/ingress/", READ),
-        ("/v1/session/create", WRITE),
-        ("/v1/session/destroy/", WRITE),
-        ("/v1/session/renew/", WRITE),
-        ("/v1/session/info/", READ),
-        ("/v1/session/node/", READ),
-        ("/v1/session/list", READ),
         ("/v1/coordinate/datacenters", READ),
         ("/v1/coordinate/update", WRITE),
         ("/v1/query", POSTED),

@@ -86,6 +86,8 @@ fn translate(error: &Error) -> (StatusCode, String) {
 fn known(refusal: &Refusal) -> Option<String> {
     match refusal {
         Refusal::UnknownSession { session } => Some(format!("raft apply failed: invalid session \"{session}\"")),
+        Refusal::CheckNotPassing { check, status: None } => Some(format!("Missing check '{check}' registration")),
+        Refusal::CheckNotPassing { check, status: Some(_) } => Some(format!("Check '{check}' is in critical state")),
         Refusal::UnknownNode { .. } => Some("Missing node registration".into()),
         Refusal::UnknownService { .. } => Some("Missing service registration".into()),
         _ => None,

@@ -7,5 +7,6 @@ mod general;
 mod kv;
 mod lists;
 mod rig;
+mod session;
 mod txn;
 mod watch;

@@ -231,6 +231,10 @@ fn row(json: &mut Json, event: &Event) {
             json.name("Check");
             check::check(json, row);
         }
+        Event::SessionPut(row) | Event::SessionDelete(row) => {
+            json.name("Session");
+            crate::json::session::session(json, row);
+        }
         Event::ServicePut(row) | Event::ServiceDelete(row) => {
             json.name("Service").object(|json| {
                 json.name("Name").text(&row.name).name("Tags").texts(&row.tags);

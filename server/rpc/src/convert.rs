@@ -10,5 +10,6 @@ pub(crate) mod definition;
 pub(crate) mod kv;
 pub(crate) mod node;
 pub(crate) mod service;
+pub(crate) mod session;
 pub(crate) mod txn;
 pub(crate) mod watch;

@@ -7,11 +7,11 @@ use proto::v1::kv_service_server::KvService;
 use proto::v1::kv_service_watch_request::Target as WatchTarget;
 use service::watch::Target;
 use service::{Error, Reason};
-use state::{Compare, LogIndex, Refusal};
+use state::{LockAction, LogIndex, Refusal};
 use tonic::{Request, Response, Status};
 
 use crate::caller::open;
-use crate::convert::common::{consistency, local_meta, meta, no_fence, read_options, write_meta, write_to};
+use crate::convert::common::{consistency, fence as proof, local_meta, meta, read_options, write_meta, write_to};
 use crate::convert::txn::Plan;
 use crate::convert::{kv, watch as convert};
 use crate::serve::Face;
@@ -46,9 +46,11 @@ impl KvService for Face {
         answer(async {
             let (caller, request) = open(request)?;
             let (options, put) = kv::put(request)?;
+            let locked = matches!(put.lock, LockAction::Acquire(_)).then(|| put.key.clone().into());
             let written = self.service.kv_put(&caller, write_to(options).as_deref(), put).await?;
+            let fence = locked.zip(written.entry.as_ref()).map(|(key, entry)| v1::Fence { key, token: entry.fence().0 });
             let modify_index = written.entry.as_ref().map_or(written.index, |entry| entry.modify_index()).0;
-            Ok(v1::PutResponse { meta: Some(write_meta(&self.service, written.index)), modify_index, fence: None })
+            Ok(v1::PutResponse { meta: Some(write_meta(&self.service, written.index)), modify_index, fence })
         })
         .await
     }
@@ -56,8 +58,8 @@ impl KvService for Face {
     async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {
         answer(async {
             let (caller, v1::DeleteRequest { options, key, precondition }) = open(request)?;
-            let compare = precondition.map_or(Ok(Compare::Any), kv::compare)?;
-            let written = self.service.kv_delete(&caller, write_to(options).as_deref(), &key, compare).await?;
+            let condition = kv::condition(precondition)?;
+            let written = self.service.kv_delete(&caller, write_to(options).as_deref(), &key, condition).await?;
             Ok(v1::DeleteResponse { meta: Some(write_meta(&self.service, written.index)), deleted: written.removed > 0 })
         })
         .await
@@ -66,11 +68,11 @@ impl KvService for Face {
     async fn delete_prefix(&self, request: Request<v1::DeletePrefixRequest>) -> Result<Response<v1::DeletePrefixResponse>, Status> {
         answer(async {
             let (caller, v1::DeletePrefixRequest { options, prefix, everything, fence }) = open(request)?;
-            no_fence(fence)?;
+            let fence = proof(fence)?;
             if prefix.is_empty() && !everything {
                 return Err(invalid("everything", "an empty prefix removes every key; set `everything` if that is meant"));
             }
-            let written = self.service.kv_delete_prefix(&caller, write_to(options).as_deref(), &prefix).await?;
+            let written = self.service.kv_delete_prefix(&caller, write_to(options).as_deref(), &prefix, fence).await?;
             Ok(v1::DeletePrefixResponse { meta: Some(write_meta(&self.service, written.index)), deleted: written.removed })
         })
         .await

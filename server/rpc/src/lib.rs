@@ -24,6 +24,7 @@ mod page;
 mod ready;
 mod serve;
 mod server;
+mod session;
 mod status;
 mod watch;
 

@@ -78,6 +78,14 @@ fn values(refusal: &Refusal) -> Vec<(&'static str, String)> {
             vec![("subject", subject.to_string()), ("expected", expected.to_string()), ("modify_index", found.to_string())]
         }
         Refusal::LockHeld { key, holder } => vec![("key", key.to_string()), ("holder", holder.to_string())],
+        Refusal::LockDelay { key, remaining_ms } => vec![("key", key.to_string()), ("remaining_ms", remaining_ms.to_string())],
+        Refusal::StaleFence { key, token, current } => {
+            vec![("key", key.to_string()), ("token", token.to_string()), ("current", current.to_string())]
+        }
+        Refusal::Absent { subject } => vec![("subject", subject.to_string()), ("modify_index", "0".to_owned())],
+        Refusal::CheckNotPassing { check, status } => {
+            vec![("check_id", check.to_string()), ("status", status.map_or("absent", state::Status::as_str).to_owned())]
+        }
         Refusal::LockNotHeld { key, session } => vec![("key", key.to_string()), ("session", session.to_string())],
         Refusal::UnknownSession { session } => vec![("session", session.to_string())],
         Refusal::UnknownNode { node } => vec![("node", node.to_string())],
@@ -109,6 +117,9 @@ mod tests {
             TxnFailed,
             PreconditionFailed,
             LockHeld,
+            LockDelay,
+            StaleFence,
+            CheckNotPassing,
             LockNotHeld,
             UnknownSession,
             UnknownDatacenter,
@@ -135,7 +146,8 @@ mod tests {
         for reason in &all {
             match reason {
                 InvalidArgument | InvalidFilter | KeyTooLong | ValueTooLarge | TxnTooLarge | TxnTooManyOperations => {}
-                TxnFailed | PreconditionFailed | LockHeld | LockNotHeld | UnknownSession | UnknownDatacenter => {}
+                TxnFailed | PreconditionFailed | LockHeld | LockDelay | StaleFence | CheckNotPassing | LockNotHeld | UnknownSession
+                | UnknownDatacenter => {}
                 UnknownNode | UnknownService | UnknownCheck | CheckNotTtl | NodeConflict | Compacted => {}
                 ForeignCursor | TooManyWatches | Overloaded | NoLeader | NotReady | TooStale | Deadline => {}
                 PermissionDenied | NotImplemented | ScriptsDisabled | InvalidConfiguration | StorageFatal | Internal => {}

@@ -6,6 +6,7 @@ mod client;
 mod face;
 mod kv;
 mod limits;
+mod session;
 mod watch;
 
 use std::net::SocketAddr;

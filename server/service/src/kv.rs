@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use consensus::Proposed;
-use state::{Compare, Indexed, KvEntry, KvWrite, LockAction, LogIndex, Operation, Outcome, Tables};
+use state::{Compare, Fence, Indexed, KvEntry, KvWrite, LockAction, LogIndex, Operation, Outcome, Tables};
 
 use crate::answer::{Answer, Blocking, ReadOptions};
 use crate::error::{Error, Reason};
@@ -75,6 +75,23 @@ pub struct Put {
     pub compare: Compare,
     /// What to do with the lock on the key.
     pub lock: LockAction,
+    /// Write only while this lock is held.
+    pub fence: Option<Fence>,
+}
+
+/// What must hold for a deletion.
+#[derive(Clone, Debug, Default)]
+pub struct Condition {
+    /// What the key must look like.
+    pub compare: Compare,
+    /// The lock that must be held.
+    pub fence: Option<Fence>,
+}
+
+impl From<Compare> for Condition {
+    fn from(compare: Compare) -> Self {
+        Condition { compare, fence: None }
+    }
 }
 
 impl Service {
@@ -107,38 +124,56 @@ impl Service {
     }
 
     /// Writes one key. Refusals: `KEY_TOO_LONG`, `VALUE_TOO_LARGE`, `PRECONDITION_FAILED`,
-    /// `LOCK_HELD`, `LOCK_NOT_HELD`, `UNKNOWN_SESSION`.
+    /// `LOCK_HELD`, `LOCK_DELAY`, `LOCK_NOT_HELD`, `UNKNOWN_SESSION`, `STALE_FENCE`.
     pub async fn kv_put(&self, caller: &Caller, datacenter: Option<&str>, put: Put) -> Result<Written, Error> {
         self.check_datacenter(datacenter)?;
         self.authorize(caller, Right::KeyWrite(&put.key))?;
         self.check_key(&put.key)?;
         self.check_value(&put.key, put.value.len())?;
-        let Put { key, value, flags, compare, lock } = put;
+        let Put { key, value, flags, compare, lock, fence } = put;
         let write = KvWrite::Set { key: key.into_boxed_slice(), value: value.into_boxed_slice(), flags, compare, lock };
-        self.kv_write(write).await
+        self.kv_write(write, fence).await
     }
 
     /// Deletes one key. Deleting a missing key succeeds, whatever the condition.
-    pub async fn kv_delete(&self, caller: &Caller, datacenter: Option<&str>, key: &[u8], compare: Compare) -> Result<Written, Error> {
+    pub async fn kv_delete(
+        &self,
+        caller: &Caller,
+        datacenter: Option<&str>,
+        key: &[u8],
+        condition: impl Into<Condition>,
+    ) -> Result<Written, Error> {
+        let Condition { compare, fence } = condition.into();
         self.check_datacenter(datacenter)?;
         self.authorize(caller, Right::KeyWrite(key))?;
         self.check_key(key)?;
-        self.kv_write(KvWrite::Delete { key: key.into(), compare }).await
+        self.kv_write(KvWrite::Delete { key: key.into(), compare }, fence).await
     }
 
     /// Deletes everything under a prefix; an empty prefix is everything.
-    pub async fn kv_delete_prefix(&self, caller: &Caller, datacenter: Option<&str>, prefix: &[u8]) -> Result<Written, Error> {
+    pub async fn kv_delete_prefix(
+        &self,
+        caller: &Caller,
+        datacenter: Option<&str>,
+        prefix: &[u8],
+        fence: Option<Fence>,
+    ) -> Result<Written, Error> {
         self.check_datacenter(datacenter)?;
         self.authorize(caller, Right::KeyWrite(prefix))?;
         self.check_key_length(prefix)?;
-        self.kv_write(KvWrite::DeletePrefix { prefix: prefix.into() }).await
+        self.kv_write(KvWrite::DeletePrefix { prefix: prefix.into() }, fence).await
     }
 
-    async fn kv_write(&self, write: KvWrite) -> Result<Written, Error> {
-        let Proposed { index, outcome } = self.propose(Operation::Kv(write)).await?;
+    async fn kv_write(&self, write: KvWrite, fence: Option<Fence>) -> Result<Written, Error> {
+        let write = Operation::Kv(write);
+        let operation = match fence {
+            Some(fence) => Operation::Fenced { fence, operation: Box::new(write) },
+            None => write,
+        };
+        let Proposed { index, outcome } = self.propose(operation).await?;
         match outcome {
             Outcome::Done { entry, removed } => Ok(Written { index, entry, removed }),
-            Outcome::Txn(_) => Ok(Written { index, entry: None, removed: 0 }),
+            Outcome::Txn(_) | Outcome::Session(_) => Ok(Written { index, entry: None, removed: 0 }),
             Outcome::Refused(refusal) => Err(refusal.into()),
         }
     }

@@ -1,6 +1,7 @@
 //! What only the leader does. Each duty begins when this server becomes the leader, and ends with
 //! its leadership.
 
+mod expire;
 pub mod reconcile;
 
 mod members;
@@ -49,6 +50,7 @@ pub async fn run(service: Service, node: NodeInput, least: usize, stop: Cancella
             () = stop.cancelled() => return,
             () = lost => tracing::info!("this server leads no longer"),
             () = lead(&service, &node, least) => {}
+            () = expire::run(&service) => {}
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod leader;
 pub mod limits;
 pub mod monitor;
 pub mod read;
+pub mod session;
 pub mod status;
 mod telemetry;
 pub mod testing;
@@ -61,6 +62,10 @@ pub enum Right<'a> {
     ServiceRead(&'a str),
     /// Write a service.
     ServiceWrite(&'a str),
+    /// Read a session of a node.
+    SessionRead(&'a str),
+    /// Write a session of a node.
+    SessionWrite(&'a str),
     /// Look at this agent.
     AgentRead,
     /// Change this agent.

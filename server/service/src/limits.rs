@@ -34,6 +34,10 @@ pub struct Limits {
     pub check_output_bytes_max: usize,
     /// Most meta pairs on a node or service.
     pub meta_pairs_max: usize,
+    /// Shortest TTL of a session.
+    pub session_ttl_min: Duration,
+    /// Longest TTL of a session.
+    pub session_ttl_max: Duration,
 }
 
 impl Default for Limits {
@@ -53,6 +57,8 @@ impl Default for Limits {
             history_bytes_max: 16 * 1024 * 1024,
             check_output_bytes_max: 4096,
             meta_pairs_max: 64,
+            session_ttl_min: Duration::from_secs(10),
+            session_ttl_max: Duration::from_secs(24 * 60 * 60),
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) struct Telemetry {
     txn_apply: Histogram,
     register: Histogram,
     deregister: Histogram,
+    session_apply: Histogram,
     commit_time: Histogram,
     proposals: Counter,
     /// Reads by any face.
@@ -33,6 +34,7 @@ impl Telemetry {
             txn_apply: histogram!("consul_txn_apply"),
             register: histogram!("consul_catalog_register"),
             deregister: histogram!("consul_catalog_deregister"),
+            session_apply: histogram!("consul_session_apply"),
             commit_time: histogram!("consul_raft_commitTime"),
             proposals: counter!("consul_raft_apply"),
             queries: counter!("consul_rpc_query"),
@@ -46,18 +48,23 @@ impl Telemetry {
     /// Takes the time of a proposal; the returned function is called when it has been applied.
     pub(crate) fn proposal(&self, operation: &Operation) -> impl FnOnce() + use<> {
         self.proposals.increment(1);
-        let kind = match operation {
-            Operation::Kv(_) => Some(self.kvs_apply.clone()),
-            Operation::Txn(_) => Some(self.txn_apply.clone()),
-            Operation::Register(_) => Some(self.register.clone()),
-            Operation::Deregister(_) => Some(self.deregister.clone()),
-            Operation::Begin { .. } | Operation::Noop => None,
-        };
-        let (all, started) = (self.commit_time.clone(), Instant::now());
+        let (kind, all, started) = (self.kind(operation).cloned(), self.commit_time.clone(), Instant::now());
         move || {
             let ms = started.elapsed().as_secs_f64() * 1000.0;
             all.record(ms);
             kind.iter().for_each(|kind| kind.record(ms));
+        }
+    }
+
+    fn kind(&self, operation: &Operation) -> Option<&Histogram> {
+        match operation {
+            Operation::Kv(_) => Some(&self.kvs_apply),
+            Operation::Txn(_) => Some(&self.txn_apply),
+            Operation::Register(_) => Some(&self.register),
+            Operation::Deregister(_) => Some(&self.deregister),
+            Operation::SessionCreate(_) | Operation::SessionRenew(_) | Operation::SessionEnd { .. } => Some(&self.session_apply),
+            Operation::Fenced { operation, .. } => self.kind(operation),
+            Operation::Begin { .. } | Operation::Noop => None,
         }
     }
 }

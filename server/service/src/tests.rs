@@ -2,6 +2,7 @@
 
 mod blocking;
 mod limits;
+mod session;
 mod watch;
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ fn me() -> Caller {
 }
 
 async fn put(service: &Service, key: &str, value: &str) -> LogIndex {
-    let put = Put { key: key.into(), value: value.into(), flags: 0, compare: Compare::Any, lock: LockAction::Keep };
+    let put = Put { key: key.into(), value: value.into(), flags: 0, compare: Compare::Any, lock: LockAction::Keep, fence: None };
     service.kv_put(&me(), None, put).await.unwrap().index
 }
 

@@ -7,8 +7,9 @@ use crate::change::Change;
 use crate::command::{Command, Operation};
 use crate::id::{LogIndex, Millis};
 use crate::kv_write;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Refusal};
 use crate::row::RowKey;
+use crate::session;
 use crate::tables::Tables;
 use crate::tombstone::{REAP_PER_COMMAND, Tombstone};
 use crate::txn;
@@ -31,11 +32,26 @@ pub fn apply(tables: &mut Tables, index: LogIndex, command: &Command, effects: &
     debug_assert!(index > tables.meta.applied, "a command is applied once, in the order of the log");
     tables.meta.applied = index;
     tables.meta.clock = tables.meta.clock.max(command.at);
-    let outcome = match &command.operation {
+    let outcome = run(tables, index, &command.operation, effects);
+    tables.reap(effects);
+    outcome.unwrap_or_else(Outcome::Refused)
+}
+
+/// Does one operation, and whatever follows from it.
+fn run(tables: &mut Tables, index: LogIndex, operation: &Operation, effects: &mut Effects) -> Result<Outcome, Refusal> {
+    let from = effects.changes.len();
+    let outcome = match operation {
         Operation::Kv(write) => kv_write::write(tables, index, write, effects),
         Operation::Txn(ops) => txn::run(tables, index, ops, effects),
         Operation::Register(registration) => register(tables, index, registration, effects),
         Operation::Deregister(request) => deregister(tables, index, request, effects),
+        Operation::SessionCreate(session) => session::create(tables, index, session, effects),
+        Operation::SessionRenew(id) => session::renew(tables, *id, effects),
+        Operation::SessionEnd { id, cause, term: _, delays } => Ok(session::finish(tables, index, *id, *cause, *delays, effects)),
+        Operation::Fenced { fence, operation } => {
+            kv_write::check_fence(tables, fence)?;
+            return run(tables, index, operation, effects);
+        }
         Operation::Begin { incarnation } => {
             if tables.meta.incarnation == 0 {
                 tables.meta.incarnation = *incarnation;
@@ -43,9 +59,9 @@ pub fn apply(tables: &mut Tables, index: LogIndex, command: &Command, effects: &
             Ok(Outcome::DONE)
         }
         Operation::Noop => Ok(Outcome::DONE),
-    };
-    tables.reap(effects);
-    outcome.unwrap_or_else(Outcome::Refused)
+    }?;
+    session::invalidate(tables, index, from, effects);
+    Ok(outcome)
 }
 
 impl Tables {
@@ -89,6 +105,7 @@ impl Tables {
             effects.rows.push(RowKey::Tombstone { key, prefix });
         }
         self.reap_extinct(now, effects);
+        self.reap_lock_delays(REAP_PER_COMMAND, effects);
     }
 
     /// Forgets services that have been gone for long. There are few of them, so that the one with

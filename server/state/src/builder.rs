@@ -37,6 +37,9 @@ impl TablesBuilder {
     pub fn push(&mut self, row: Row) {
         match row {
             Row::Kv(entry) => {
+                if let Some(session) = entry.session() {
+                    self.tables.locks.insert((session, entry.key().into()));
+                }
                 self.tables.kv.insert(entry);
             }
             Row::Tombstone { key, prefix, tombstone } => self.tables.bury(key, prefix, tombstone),
@@ -44,6 +47,8 @@ impl TablesBuilder {
             Row::Service(service) => self.services.push(service),
             Row::Check(check) => self.checks.push(check),
             Row::ServiceIndex { name, index, gone } => self.service_indexes.push((name, index, gone)),
+            Row::Session(session) => self.tables.insert_session(session),
+            Row::LockDelay(key, until) => self.tables.insert_lock_delay(key, until),
             Row::Meta(meta) => self.tables.meta = meta,
         }
     }

@@ -10,6 +10,7 @@ use crate::catalog::node::Node;
 use crate::catalog::service::{Instance, ServiceSummary};
 use crate::id::{LogIndex, Str};
 use crate::kv::KvEntry;
+use crate::session::{Session, SessionEnd};
 
 /// All changes of one command, in the order in which it made them.
 #[derive(Clone, Debug)]
@@ -61,6 +62,15 @@ pub enum Change {
         /// As it is.
         after: Option<Arc<ServiceSummary>>,
     },
+    /// A session that began or ended; renewals are no change.
+    Session {
+        /// As it was; absent when it began.
+        before: Option<Arc<Session>>,
+        /// As it is; absent when it ended.
+        after: Option<Arc<Session>>,
+        /// Why it ended, if it did.
+        end: Option<SessionEnd>,
+    },
 }
 
 impl Change {
@@ -75,6 +85,7 @@ impl Change {
             Change::Instance { before, after } => either(before, after, |instance| instance.service.name.clone()),
             Change::Check { before, after } => either(before, after, |check| check.id.clone()),
             Change::Service { before, after } => either(before, after, |service| service.name.clone()),
+            Change::Session { before, after, .. } => either(before, after, |session| session.id.to_string().into()),
         }
     }
 
@@ -84,7 +95,7 @@ impl Change {
         match self {
             Change::KvPut { entry } | Change::KvDelete { entry } => ROW + entry.key().len() + entry.value().len(),
             Change::Instance { before, after } => ROW + 8 * ROW * (before.is_some() as usize + after.is_some() as usize),
-            Change::Node { .. } | Change::Check { .. } | Change::Service { .. } => 4 * ROW,
+            Change::Node { .. } | Change::Check { .. } | Change::Service { .. } | Change::Session { .. } => 4 * ROW,
         }
     }
 }

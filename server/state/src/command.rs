@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::catalog::check::{CheckDefinition, Status};
 use crate::catalog::service::{ServiceAddress, Weights};
 use crate::id::{LogIndex, Millis, SessionId, Str};
+use crate::session::{Session, SessionEnd};
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +33,40 @@ pub enum Operation {
         /// The number drawn.
         incarnation: u64,
     },
+    /// Begin a session. Its times and indexes are set when it is applied.
+    SessionCreate(Box<Session>),
+    /// Renew a session.
+    SessionRenew(SessionId),
+    /// End a session. With [`SessionEnd::Expired`] only if it was not renewed in the meantime.
+    SessionEnd {
+        /// Which one.
+        id: SessionId,
+        /// Why.
+        cause: SessionEnd,
+        /// The term of the leader that proposed it; 0 when it was asked for.
+        term: u64,
+        /// Whether its keys are kept free for its lock delay.
+        delays: bool,
+    },
+    /// Do something only while a lock is held.
+    Fenced {
+        /// The lock, and the proof of holding it.
+        fence: Fence,
+        /// What to do; not a fenced operation again.
+        operation: Box<Operation>,
+    },
     /// Do nothing: a round through the log.
     Noop,
+}
+
+/// Proof of holding a lock, made to travel with writes: the index at which the lock was granted
+/// grows with each grant, so that a write by an earlier holder is refused however late it arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The key of the lock.
+    pub key: Box<[u8]>,
+    /// The index of the command that granted it.
+    pub token: LogIndex,
 }
 
 /// A write to the key/value store.
@@ -76,6 +109,10 @@ pub enum Compare {
     Absent,
     /// The row must exist with this modify index.
     ModifyIndex(LogIndex),
+    /// The row must exist.
+    Present,
+    /// The row must be an entry that this session has locked.
+    HeldBy(SessionId),
 }
 
 /// What a write does with the lock on its key.

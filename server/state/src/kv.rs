@@ -19,11 +19,17 @@ struct Inner {
     /// The key followed by the value.
     bytes: Box<[u8]>,
     key_len: u32,
-    session: Option<Box<SessionId>>,
+    holder: Option<Box<Holder>>,
     flags: u64,
     create_index: LogIndex,
     modify_index: LogIndex,
     lock_index: u64,
+}
+
+/// Who holds a lock, and since which grant. Few keys are locked, so that they alone pay for it.
+struct Holder {
+    session: SessionId,
+    fence: LogIndex,
 }
 
 /// Everything of an entry but its key and value.
@@ -39,6 +45,8 @@ pub struct KvHeader {
     pub lock_index: u64,
     /// The session that holds the lock.
     pub session: Option<SessionId>,
+    /// The index of the command that granted the lock; 0 when nobody holds it.
+    pub fence: LogIndex,
 }
 
 impl KvEntry {
@@ -50,7 +58,7 @@ impl KvEntry {
         KvEntry(Arc::new(Inner {
             bytes: bytes.into_boxed_slice(),
             key_len: u32::try_from(key.len()).expect("keys are bounded far below 4 GiB by the service layer"),
-            session: header.session.map(Box::new),
+            holder: header.session.map(|session| Box::new(Holder { session, fence: header.fence })),
             flags: header.flags,
             create_index: header.create_index,
             modify_index: header.modify_index,
@@ -76,6 +84,7 @@ impl KvEntry {
             modify_index: self.0.modify_index,
             lock_index: self.0.lock_index,
             session: self.session(),
+            fence: self.fence(),
         }
     }
 
@@ -101,7 +110,13 @@ impl KvEntry {
 
     /// The session that holds the lock on the key.
     pub fn session(&self) -> Option<SessionId> {
-        self.0.session.as_deref().copied()
+        self.0.holder.as_ref().map(|holder| holder.session)
+    }
+
+    /// The fencing token of the present holder: the index of the command that granted the lock; 0
+    /// when nobody holds it.
+    pub fn fence(&self) -> LogIndex {
+        self.0.holder.as_ref().map_or(LogIndex::ZERO, |holder| holder.fence)
     }
 }
 

@@ -20,6 +20,7 @@ mod kv_write;
 pub mod outcome;
 pub mod probe;
 pub mod row;
+pub mod session;
 pub mod tables;
 #[cfg(test)]
 mod tests;
@@ -33,11 +34,13 @@ pub use catalog::node::{Node, NodeView};
 pub use catalog::service::{Instance, Service, ServiceAddress, ServiceSummary, ServiceView, Weights};
 pub use change::{Change, ChangeBatch};
 pub use command::{
-    CheckInput, Command, Compare, Deregistration, KvVerb, KvWrite, LockAction, NodeInput, Operation, Registration, ServiceInput, TxnOp,
+    CheckInput, Command, Compare, Deregistration, Fence, KvVerb, KvWrite, LockAction, NodeInput, Operation, Registration, ServiceInput,
+    TxnOp,
 };
 pub use id::{LogIndex, Millis, SessionId, Str};
 pub use kv::KvEntry;
 pub use outcome::{Outcome, Refusal, TxnFailure, TxnResult};
 pub use row::{MetaRow, Row, RowKey};
+pub use session::{Behavior, Session, SessionEnd};
 pub use tables::{Indexed, Tables};
 pub use tombstone::Tombstone;

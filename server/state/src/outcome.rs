@@ -1,7 +1,11 @@
 //! What a command answers. A refusal is an outcome, not an error: every replica agrees on it.
 
+use std::sync::Arc;
+
+use crate::catalog::check::Status;
 use crate::id::{LogIndex, SessionId, Str};
 use crate::kv::KvEntry;
+use crate::session::Session;
 
 /// The answer to a command.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +19,9 @@ pub enum Outcome {
     },
     /// A transaction was done: one result a reading or writing step, in order.
     Txn(Vec<TxnResult>),
+    /// What became of a session: as it began or was renewed, or as it was when it ended. `None` when
+    /// there was nothing to end.
+    Session(Option<Arc<Session>>),
     /// Nothing was changed, and why.
     Refused(Refusal),
 }
@@ -63,6 +70,38 @@ pub enum Refusal {
         key: Str,
         /// Who asked.
         session: SessionId,
+    },
+    /// The last holder of a lock ended without releasing it, and its lock delay is not over.
+    #[error("the lock on `{key}` is kept free for {remaining_ms} ms more, because its last holder ended without releasing it")]
+    LockDelay {
+        /// The key.
+        key: Str,
+        /// How long that lasts.
+        remaining_ms: u64,
+    },
+    /// A fence is not that of the lock's present holder.
+    #[error("the fence on `{key}` is stale: token {token} was given, the present grant is {current}")]
+    StaleFence {
+        /// The key of the lock.
+        key: Str,
+        /// What was given.
+        token: LogIndex,
+        /// 0 when nobody holds the lock.
+        current: LogIndex,
+    },
+    /// A row that must exist does not.
+    #[error("`{subject}` does not exist")]
+    Absent {
+        /// What was named.
+        subject: Str,
+    },
+    /// A session cannot be tied to a check that is critical or absent.
+    #[error("a session cannot be tied to check `{check}`, which is {}", status.map_or("not registered", Status::as_str))]
+    CheckNotPassing {
+        /// The check.
+        check: Str,
+        /// `None` when it is not registered.
+        status: Option<Status>,
     },
     /// The session does not exist, or exists no more.
     #[error("session `{session}` does not exist")]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::catalog::check::Check;
 use crate::catalog::node::Node;
 use crate::catalog::service::Service;
-use crate::id::{LogIndex, Millis, Str};
+use crate::id::{LogIndex, Millis, SessionId, Str};
 use crate::kv::KvEntry;
+use crate::session::Session;
 use crate::tombstone::Tombstone;
 
 /// Names one row. Touched rows are collected by key and read from a later snapshot, so that many
@@ -30,6 +31,10 @@ pub enum RowKey {
     Check(Str, Str),
     /// The index of a service by name; it outlives the last instance for a while.
     ServiceIndex(Str),
+    /// A session.
+    Session(SessionId),
+    /// A key that nobody may lock yet.
+    LockDelay(Arc<[u8]>),
     /// The table-wide numbers. There is one such row.
     Meta,
 }
@@ -63,6 +68,10 @@ pub enum Row {
         /// When the last instance went.
         gone: Option<Millis>,
     },
+    /// A session.
+    Session(Arc<Session>),
+    /// A key that nobody may lock before that time.
+    LockDelay(Arc<[u8]>, Millis),
     /// The table-wide numbers.
     Meta(MetaRow),
 }
@@ -91,4 +100,6 @@ pub struct MetaRow {
     /// it is restored from a backup. A watch position of another incarnation means nothing here.
     /// 0 before the first leader has begun.
     pub incarnation: u64,
+    /// The last command that began or ended a session.
+    pub sessions_index: LogIndex,
 }

@@ -13,9 +13,10 @@ use imbl::{OrdMap, OrdSet};
 use crate::catalog::check::Check;
 use crate::catalog::node::{NodeView, name_key};
 use crate::catalog::service::ServiceView;
-use crate::id::{LogIndex, Millis, Str};
+use crate::id::{LogIndex, Millis, SessionId, Str};
 use crate::kv::KvEntry;
 use crate::row::{MetaRow, Row, RowKey};
+use crate::session::Session;
 use crate::tombstone::Tombstone;
 
 /// All state. Cloning is O(1) and gives a snapshot that later commands do not touch.
@@ -30,6 +31,17 @@ pub struct Tables {
     pub(crate) node_ids: OrdMap<Str, Str>,
     pub(crate) services: OrdMap<Str, Arc<ServiceView>>,
     pub(crate) extinct: OrdMap<Str, Tombstone>,
+    pub(crate) sessions: OrdMap<SessionId, Arc<Session>>,
+    /// Sessions by the compared form of their node's name.
+    pub(crate) session_nodes: OrdSet<(Str, SessionId)>,
+    /// When sessions may end, the earliest first.
+    pub(crate) session_deadlines: OrdSet<(Millis, SessionId)>,
+    /// Locked keys by holder.
+    pub(crate) locks: OrdSet<(SessionId, Arc<[u8]>)>,
+    /// Keys that nobody may lock yet, and until when.
+    pub(crate) lock_delays: OrdMap<Arc<[u8]>, Millis>,
+    /// The same in the order in which they are over.
+    pub(crate) lock_delay_order: OrdSet<(Millis, Arc<[u8]>)>,
     pub(crate) meta: MetaRow,
 }
 
@@ -208,6 +220,8 @@ impl Tables {
             RowKey::Service(node, id) => self.nodes.get(node)?.services.get(id).cloned().map(Row::Service),
             RowKey::Check(node, id) => self.nodes.get(node)?.checks.get(id).cloned().map(Row::Check),
             RowKey::ServiceIndex(name) => self.service_index_row(name),
+            RowKey::Session(id) => self.sessions.get(id).cloned().map(Row::Session),
+            RowKey::LockDelay(key) => self.lock_delays.get(key).map(|until| Row::LockDelay(key.clone(), *until)),
             RowKey::Meta => Some(Row::Meta(self.meta)),
         }
     }
@@ -226,6 +240,8 @@ impl Tables {
             .chain(self.nodes.values().flat_map(|view| view.services.values().cloned().map(Row::Service)))
             .chain(self.nodes.values().flat_map(|view| view.checks.values().cloned().map(Row::Check)))
             .chain(self.services.keys().chain(self.extinct.keys()).filter_map(|name| self.service_index_row(name)))
+            .chain(self.sessions.values().cloned().map(Row::Session))
+            .chain(self.lock_delays.iter().map(|(key, until)| Row::LockDelay(key.clone(), *until)))
     }
 
     fn service_index_row(&self, name: &Str) -> Option<Row> {

@@ -4,6 +4,7 @@ mod catalog;
 mod kv;
 mod model;
 mod rows;
+mod session;
 mod txn;
 
 use crate::{

@@ -143,6 +143,7 @@ fn check_session(name: &str, current: Option<KvEntry>, session: Option<SessionId
 fn explain(refusal: Refusal, failure: &dyn Fn() -> String) -> String {
     match refusal {
         Refusal::UnknownSession { session } => format!("invalid session \"{session}\""),
+        Refusal::LockDelay { key, remaining_ms } => format!("failed to lock key \"{key}\" due to lock delay for {remaining_ms} ms more"),
         _ => failure(),
     }
 }

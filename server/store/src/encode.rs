@@ -10,6 +10,7 @@ pub mod command;
 mod key;
 mod kv;
 pub mod row;
+mod session;
 #[cfg(test)]
 mod tests;
 

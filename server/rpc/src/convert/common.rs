@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::service::{Consistency, Error, Meta, ReadOptions, Service};
 use proto::v1;
-use state::{LogIndex, SessionId, Str};
+use state::{Fence, LogIndex, SessionId, Str};
 
 use crate::status::{invalid, not_implemented};
 
@@ -105,7 +105,16 @@ pub(crate) fn session(field: &'static str, id: &str) -> Result<SessionId, Error>
     id.parse().map_err(|problem| invalid(field, format_args!("`{id}` is {problem}")))
 }
 
-/// Fences are kept with locks, which are still to come.
+/// A proof of holding a lock.
+pub(crate) fn fence(fence: Option<v1::Fence>) -> Result<Option<Fence>, Error> {
+    let Some(v1::Fence { key, token }) = fence else { return Ok(None) };
+    if token == 0 {
+        return Err(invalid("fence", "no grant has the token 0; give the fence that came with the lock"));
+    }
+    Ok(Some(Fence { key: (*key).into(), token: LogIndex(token) }))
+}
+
+/// Operations of a transaction take no fence of their own yet.
 pub(crate) fn no_fence(fence: Option<v1::Fence>) -> Result<(), Error> {
     fence.map_or(Ok(()), |_| Err(not_implemented("fence")))
 }

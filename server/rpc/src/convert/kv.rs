@@ -1,14 +1,14 @@
 //! Keys: entries, writes and what must hold for them.
 
 use ::service::Error;
-use ::service::kv::Put;
+use ::service::kv::{Condition, Put};
 use bytes::Bytes;
 use proto::v1;
 use proto::v1::precondition::Row;
 use state::{Compare, KvEntry, LockAction, LogIndex};
 
-use super::common::{no_fence, session};
-use crate::status::{invalid, not_implemented};
+use super::common::{fence, session};
+use crate::status::invalid;
 
 /// Values at least this large are shared with the answer instead of being copied into it.
 const SHARED_BYTES_MIN: usize = 4096;
@@ -41,27 +41,29 @@ pub(crate) fn entry_without_value(entry: &KvEntry) -> v1::Entry {
         modify_index: entry.modify_index().0,
         lock_index: entry.lock_index(),
         session_id: entry.session().map(|session| session.to_string()).unwrap_or_default(),
-        // No session can hold a lock yet.
-        fencing_token: 0,
+        fencing_token: entry.fence().0,
     }
 }
 
 /// A write of one key, and where to.
 pub(crate) fn put(request: v1::PutRequest) -> Result<(Option<v1::WriteOptions>, Put), Error> {
     let v1::PutRequest { options, key, value, flags, precondition, lock } = request;
-    let compare = precondition.map_or(Ok(Compare::Any), compare)?;
+    let Condition { compare, fence } = condition(precondition)?;
     let lock = match lock {
         None => LockAction::Keep,
         Some(v1::put_request::Lock::Acquire(id)) => LockAction::Acquire(session("acquire", &id)?),
         Some(v1::put_request::Lock::Release(id)) => LockAction::Release(session("release", &id)?),
     };
-    Ok((options, Put { key: key.into(), value: value.into(), flags, compare, lock }))
+    Ok((options, Put { key: key.into(), value: value.into(), flags, compare, lock, fence }))
 }
 
 /// What must hold for a write of one key.
-pub(crate) fn compare(precondition: v1::Precondition) -> Result<Compare, Error> {
-    let v1::Precondition { row, fence } = precondition;
-    no_fence(fence)?;
+pub(crate) fn condition(precondition: Option<v1::Precondition>) -> Result<Condition, Error> {
+    let v1::Precondition { row, fence: proof } = precondition.unwrap_or_default();
+    Ok(Condition { compare: compare(row)?, fence: fence(proof)? })
+}
+
+fn compare(row: Option<Row>) -> Result<Compare, Error> {
     match row {
         None => Ok(Compare::Any),
         Some(Row::Absent(true)) => Ok(Compare::Absent),
@@ -69,8 +71,8 @@ pub(crate) fn compare(precondition: v1::Precondition) -> Result<Compare, Error> 
         Some(Row::ModifyIndex(index)) => Ok(Compare::ModifyIndex(LogIndex(index))),
         Some(Row::Absent(false)) => Err(invalid("absent", "only `true` is valid")),
         Some(Row::Present(false)) => Err(invalid("present", "only `true` is valid")),
-        Some(Row::Present(true)) => Err(not_implemented("Precondition.present")),
-        Some(Row::HeldBy(_)) => Err(not_implemented("Precondition.held_by")),
+        Some(Row::Present(true)) => Ok(Compare::Present),
+        Some(Row::HeldBy(id)) => session("held_by", &id).map(Compare::HeldBy),
     }
 }
 
@@ -81,27 +83,21 @@ mod tests {
 
     use super::*;
 
-    fn precondition(row: Row) -> v1::Precondition {
-        v1::Precondition { row: Some(row), fence: None }
-    }
-
     #[test]
     fn preconditions_become_comparisons() {
-        assert_eq!(compare(v1::Precondition::default()).unwrap(), Compare::Any);
-        assert_eq!(compare(precondition(Row::Absent(true))).unwrap(), Compare::Absent);
-        assert_eq!(compare(precondition(Row::ModifyIndex(7))).unwrap(), Compare::ModifyIndex(LogIndex(7)));
+        assert_eq!(compare(None).unwrap(), Compare::Any);
+        assert_eq!(compare(Some(Row::Absent(true))).unwrap(), Compare::Absent);
+        assert_eq!(compare(Some(Row::Present(true))).unwrap(), Compare::Present);
+        assert_eq!(compare(Some(Row::ModifyIndex(7))).unwrap(), Compare::ModifyIndex(LogIndex(7)));
     }
 
     #[test]
     fn a_precondition_without_meaning_is_refused_and_never_dropped() {
-        for row in [Row::Absent(false), Row::Present(false), Row::ModifyIndex(0)] {
-            assert_eq!(compare(precondition(row)).unwrap_err().reason.as_str(), "INVALID_ARGUMENT");
-        }
-        for row in [Row::Present(true), Row::HeldBy("x".into())] {
-            assert_eq!(compare(precondition(row)).unwrap_err().reason.as_str(), "NOT_IMPLEMENTED");
+        for row in [Row::Absent(false), Row::Present(false), Row::ModifyIndex(0), Row::HeldBy("x".into())] {
+            assert_eq!(compare(Some(row)).unwrap_err().reason.as_str(), "INVALID_ARGUMENT");
         }
         let fenced = v1::Precondition { row: None, fence: Some(v1::Fence::default()) };
-        assert_eq!(compare(fenced).unwrap_err().reason.as_str(), "NOT_IMPLEMENTED");
+        assert_eq!(condition(Some(fenced)).unwrap_err().reason.as_str(), "INVALID_ARGUMENT");
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(crate) fn snapshot(events: &[Event]) -> Told {
 /// One row that came, changed or went.
 fn change(event: &Event) -> v1::Change {
     let change = match event {
+        // No watch of the contract asks for sessions.
+        Event::SessionPut(_) | Event::SessionDelete(_) => return v1::Change::default(),
         Event::KvPut(row) => Change::KvPut(entry(row)),
         Event::KvDelete(row) => Change::KvDelete(Bytes::copy_from_slice(row.key())),
         Event::InstancePut(row) => Change::InstancePut(instance(row)),

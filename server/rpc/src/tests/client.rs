@@ -40,7 +40,7 @@ async fn restart(server: Server, between: impl AsyncFnOnce(&service::Service)) -
 
 async fn put(service: &service::Service, key: &str, value: &str) {
     let (key, value) = (key.into(), value.into());
-    let put = service::kv::Put { key, value, flags: 0, compare: state::Compare::Any, lock: state::LockAction::Keep };
+    let put = service::kv::Put { key, value, flags: 0, compare: state::Compare::Any, lock: state::LockAction::Keep, fence: None };
     soon(service.kv_put(&Default::default(), None, put)).await.unwrap();
 }
 

@@ -4,7 +4,6 @@ use proto::v1;
 use proto::v1::event_service_client::EventServiceClient;
 use proto::v1::lock_service_client::LockServiceClient;
 use proto::v1::operator_service_client::OperatorServiceClient;
-use proto::v1::session_service_client::SessionServiceClient;
 use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -65,8 +64,6 @@ async fn what_is_still_to_come_names_itself() {
     }
     let server = Server::start().await;
     let channel = server.channel().await;
-    let mut session = SessionServiceClient::new(channel.clone());
-    check(soon(session.create(v1::SessionServiceCreateRequest::default())).await, "SessionService.Create");
     let mut lock = LockServiceClient::new(channel.clone());
     check(soon(lock.acquire(v1::LockServiceAcquireRequest::default())).await, "LockService.Acquire");
     let mut operator = OperatorServiceClient::new(channel);

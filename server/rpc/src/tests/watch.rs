@@ -72,7 +72,7 @@ impl Watches {
 
 async fn put(server: &Server, key: &str, value: &[u8]) -> u64 {
     let (key, value) = (key.into(), value.into());
-    let put = Put { key, value, flags: 0, compare: Compare::Any, lock: LockAction::Keep };
+    let put = Put { key, value, flags: 0, compare: Compare::Any, lock: LockAction::Keep, fence: None };
     soon(server.service.kv_put(&Default::default(), None, put)).await.unwrap().index.0
 }
 

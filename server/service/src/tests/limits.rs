@@ -7,7 +7,7 @@ use crate::{Kind, Reason};
 async fn what_is_too_large_is_refused_with_size_and_limit() {
     let service = dev_with(Limits { value_bytes_max: 10, key_bytes_max: 5, ..Limits::default() }).await;
     let put = |key: &str, value: &str| {
-        let put = Put { key: key.into(), value: value.into(), flags: 0, compare: Compare::Any, lock: LockAction::Keep };
+        let put = Put { key: key.into(), value: value.into(), flags: 0, compare: Compare::Any, lock: LockAction::Keep, fence: None };
         let service = service.clone();
         async move { service.kv_put(&me(), None, put).await }
     };

@@ -87,7 +87,7 @@ async fn a_snapshot_then_every_change_and_nothing_of_others() {
         put(&service, &format!("a/{}", n % 7), &n.to_string()).await;
         put(&service, &format!("b/{}", n % 7), &n.to_string()).await;
     }
-    service.kv_delete_prefix(&me(), None, b"a/3").await.unwrap();
+    service.kv_delete_prefix(&me(), None, b"a/3", None).await.unwrap();
     follow(&mut stream, &mut copy, &service, b"a/").await;
     assert_eq!((copy.changes, copy.resets.len()), (51, 0));
 }
@@ -122,7 +122,7 @@ async fn a_large_deletion_is_cut_and_can_be_resumed_in_its_middle() {
     while !matches!(copy.cursor, Some(cursor) if cursor.index >= service.consensus().tables().applied()) {
         copy.take(next(&mut stream).await);
     }
-    service.kv_delete_prefix(&me(), None, b"k").await.unwrap();
+    service.kv_delete_prefix(&me(), None, b"k", None).await.unwrap();
     copy.take(next(&mut stream).await);
     assert!(!copy.rows.is_empty() && copy.rows.len() < 1200, "one message does not hold it all");
     stream = watching(&service, prefix(""), Start::Resume(copy.cursor.unwrap())).await;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use state::{Change, ChangeBatch, Check, Instance, KvEntry, LogIndex, Node, ServiceSummary};
+use state::{Change, ChangeBatch, Check, Instance, KvEntry, LogIndex, Node, ServiceSummary, Session};
 
 use super::target::Target;
 
@@ -37,6 +37,10 @@ pub enum Event {
     ServicePut(Arc<ServiceSummary>),
     /// A service is not listed any more.
     ServiceDelete(Arc<ServiceSummary>),
+    /// A session has begun.
+    SessionPut(Arc<Session>),
+    /// A session has ended.
+    SessionDelete(Arc<Session>),
 }
 
 impl Event {

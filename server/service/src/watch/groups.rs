@@ -51,8 +51,8 @@ pub(crate) struct Groups {
     services: HashMap<Str, Vec<usize>>,
     nodes: HashMap<Str, usize>,
     checks: HashMap<CheckScope, usize>,
-    /// Groups of the lists: services, nodes, everything.
-    lists: [Option<usize>; 3],
+    /// Groups of the lists: services, nodes, everything, sessions.
+    lists: [Option<usize>; 4],
     /// Every batch up to here was handed out.
     pub(crate) position: LogIndex,
 }
@@ -60,6 +60,7 @@ pub(crate) struct Groups {
 const SERVICES: usize = 0;
 const NODES: usize = 1;
 const CATALOG: usize = 2;
+const SESSIONS: usize = 3;
 
 impl Groups {
     /// Takes a seat in the group of `target`, which must be in its normalized form.
@@ -164,6 +165,7 @@ impl Groups {
                     concerned.extend(scopes.iter().filter_map(|scope| self.checks.get(scope)));
                 }
             }
+            Change::Session { .. } => concerned.extend(self.lists[SESSIONS]),
             Change::Service { .. } => concerned.extend(self.lists[SERVICES].into_iter().chain(self.lists[CATALOG])),
         }
     }
@@ -189,6 +191,7 @@ impl Groups {
             Target::Services => self.lists[SERVICES] = Some(id),
             Target::Nodes => self.lists[NODES] = Some(id),
             Target::Catalog => self.lists[CATALOG] = Some(id),
+            Target::Sessions => self.lists[SESSIONS] = Some(id),
         }
         self.by_target.insert(target, id);
         id
@@ -221,6 +224,7 @@ impl Groups {
             Target::Services => self.lists[SERVICES] = None,
             Target::Nodes => self.lists[NODES] = None,
             Target::Catalog => self.lists[CATALOG] = None,
+            Target::Sessions => self.lists[SESSIONS] = None,
         }
     }
 }

@@ -134,6 +134,11 @@ impl Hub {
         LogIndex(self.position.load(Ordering::Acquire))
     }
 
+    /// Looks for something in the history that is kept, from the newest change back.
+    pub(crate) fn find_back<T>(&self, find: impl FnMut(&Arc<ChangeBatch>) -> Option<T>) -> Option<T> {
+        self.ring.lock().back().find_map(find)
+    }
+
     /// How often the state was replaced.
     pub(crate) fn resets(&self) -> u64 {
         self.resets.load(Ordering::Acquire)

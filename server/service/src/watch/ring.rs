@@ -44,6 +44,11 @@ impl Ring {
         }
     }
 
+    /// All batches that are kept, newest first.
+    pub(crate) fn back(&self) -> impl Iterator<Item = &Arc<ChangeBatch>> {
+        self.batches.iter().rev()
+    }
+
     /// The batches after `index`, oldest first.
     pub(crate) fn since(&self, index: LogIndex) -> Result<impl Iterator<Item = &Arc<ChangeBatch>>, Compacted> {
         if index < self.floor {

@@ -94,6 +94,7 @@ fn rows(target: &Target, tables: &Tables) -> Vec<Event> {
                 .collect()
         }),
         Target::Checks(scope) => tables.checks().filter(|check| scope.contains(check)).cloned().map(Event::CheckPut).collect(),
+        Target::Sessions => tables.sessions().cloned().map(Event::SessionPut).collect(),
         Target::Catalog => {
             let names: Vec<_> = tables.services().map(|(name, _)| name.clone()).collect();
             nodes().chain(names.iter().flat_map(|name| instances(name))).chain(services()).collect()

@@ -32,6 +32,8 @@ pub enum Target {
     Checks(CheckScope),
     /// Everything in the catalog.
     Catalog,
+    /// Sessions.
+    Sessions,
 }
 
 /// Which checks are meant.
@@ -114,6 +116,9 @@ impl Target {
             }
             (Target::Checks(scope), Change::Check { before, after }) => {
                 seen(before, after, |check| scope.contains(check), Event::CheckPut, Event::CheckDelete)
+            }
+            (Target::Sessions, Change::Session { before, after, .. }) => {
+                seen(before, after, |_| true, Event::SessionPut, Event::SessionDelete)
             }
             _ => None,
         }

@@ -17,6 +17,7 @@ fn kinds(changes: &[Change]) -> Vec<String> {
         Change::Instance { before, after } => format!("instance{}", sign(before.is_some(), after.is_some())),
         Change::Check { before, after } => format!("check{}", sign(before.is_some(), after.is_some())),
         Change::Service { before, after } => format!("service{}", sign(before.is_some(), after.is_some())),
+        Change::Session { before, after, .. } => format!("session{}", sign(before.is_some(), after.is_some())),
     };
     changes.iter().map(show).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::storage::v1 as pb;
 use state::{Change, ChangeBatch, Instance, LogIndex, ServiceSummary};
 
-use crate::encode::{Malformed, catalog, check, from_strs, kv, to_strs};
+use crate::encode::{Malformed, catalog, check, from_strs, kv, session, to_strs};
 
 pub(super) fn from_batch(batch: &ChangeBatch) -> pb::ChangeBatch {
     let changes = batch.changes.iter().map(|change| pb::Change { change: Some(from_change(change)) });
@@ -37,6 +37,11 @@ fn from_change(change: &Change) -> pb::change::Change {
             let side = |summary: &Option<Arc<_>>| summary.as_ref().map(|summary| from_summary(summary));
             pb::change::Change::Service(pb::ServiceChange { before: side(before), after: side(after) })
         }
+        Change::Session { before, after, end } => {
+            let side = |row: &Option<Arc<_>>| row.as_ref().map(|row| session::from_row(row));
+            let change = pb::SessionChange { before: side(before), after: side(after), end: session::from_end(*end).into() };
+            pb::change::Change::Session(change)
+        }
     }
 }
 
@@ -59,6 +64,10 @@ fn to_change(change: pb::change::Change) -> Result<Change, Malformed> {
         pb::change::Change::Service(pb::ServiceChange { before, after }) => {
             let (before, after) = sides(before, after, |summary| Ok(to_summary(summary)))?;
             Ok(Change::Service { before, after })
+        }
+        pb::change::Change::Session(pb::SessionChange { before, after, end }) => {
+            let (before, after) = sides(before, after, session::to_row)?;
+            Ok(Change::Session { before, after, end: session::to_end(end, "end")? })
         }
     }
 }

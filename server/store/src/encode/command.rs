@@ -4,15 +4,19 @@ use bytes::Bytes;
 use prost::Message;
 use proto::storage::v1 as pb;
 use state::{
-    Check, CheckInput, Command, Compare, Deregistration, KvVerb, KvWrite, LockAction, LogIndex, Millis, Node, NodeInput, Operation,
-    Registration, Service, ServiceInput, TxnOp,
+    Check, CheckInput, Command, Compare, Deregistration, Fence, KvVerb, KvWrite, LockAction, LogIndex, Millis, Node, NodeInput, Operation,
+    Registration, Service, ServiceInput, SessionId, TxnOp,
 };
 
-use crate::encode::{Malformed, catalog, check, from_option, from_session, to_option, to_session};
+use crate::encode::{Malformed, catalog, check, from_option, from_session, session, to_option, to_session};
 
 /// Encodes a command for the log.
 pub fn encode(command: &Command) -> Bytes {
-    let message = pb::Command { at_ms: command.at.0, operation: Some(from_operation(&command.operation)) };
+    let (fence, operation) = match &command.operation {
+        Operation::Fenced { fence, operation } => (Some(from_fence(fence)), &**operation),
+        operation => (None, operation),
+    };
+    let message = pb::Command { at_ms: command.at.0, operation: Some(from_operation(operation)), fence };
     message.encode_to_vec().into()
 }
 
@@ -25,7 +29,20 @@ pub fn encode(command: &Command) -> Bytes {
 pub fn decode(bytes: impl bytes::Buf) -> Result<Command, Malformed> {
     let message = pb::Command::decode(bytes)?;
     let operation = message.operation.ok_or(Malformed::Unknown("operation"))?;
-    Ok(Command { at: Millis(message.at_ms), operation: to_operation(operation)? })
+    let operation = to_operation(operation)?;
+    let operation = match message.fence {
+        None => operation,
+        Some(fence) => Operation::Fenced { fence: to_fence(&fence), operation: Box::new(operation) },
+    };
+    Ok(Command { at: Millis(message.at_ms), operation })
+}
+
+fn from_fence(fence: &Fence) -> pb::Fence {
+    pb::Fence { key: Bytes::copy_from_slice(&fence.key), token: fence.token.0 }
+}
+
+fn to_fence(fence: &pb::Fence) -> Fence {
+    Fence { key: fence.key[..].into(), token: LogIndex(fence.token) }
 }
 
 fn from_operation(operation: &Operation) -> pb::command::Operation {
@@ -39,6 +56,16 @@ fn from_operation(operation: &Operation) -> pb::command::Operation {
             check_id: from_option(&what.check_id),
         }),
         Operation::Begin { incarnation } => pb::command::Operation::Begin(pb::Begin { incarnation: *incarnation }),
+        Operation::SessionCreate(session) => pb::command::Operation::SessionCreate(session::from_row(session)),
+        Operation::SessionRenew(id) => pb::command::Operation::SessionRenew(pb::SessionRenew { id: from_session(Some(*id)) }),
+        Operation::SessionEnd { id, cause, term, delays } => pb::command::Operation::SessionEnd(pb::SessionFinish {
+            id: from_session(Some(*id)),
+            cause: session::from_end(Some(*cause)).into(),
+            term: *term,
+            delays: *delays,
+        }),
+        // A command carries one fence, and whoever proposes gives one.
+        Operation::Fenced { operation, .. } => from_operation(operation),
         Operation::Noop => pb::command::Operation::Noop(pb::Noop {}),
     }
 }
@@ -58,8 +85,20 @@ fn to_operation(operation: pb::command::Operation) -> Result<Operation, Malforme
             check_id: to_option(what.check_id),
         }),
         pb::command::Operation::Begin(begin) => Operation::Begin { incarnation: begin.incarnation },
+        pb::command::Operation::SessionCreate(session) => Operation::SessionCreate(Box::new(session::to_row(session)?)),
+        pb::command::Operation::SessionRenew(renew) => Operation::SessionRenew(to_id(&renew.id)?),
+        pb::command::Operation::SessionEnd(end) => Operation::SessionEnd {
+            id: to_id(&end.id)?,
+            cause: session::to_end(end.cause, "cause")?.ok_or(Malformed::Missing("cause"))?,
+            term: end.term,
+            delays: end.delays,
+        },
         pb::command::Operation::Noop(pb::Noop {}) => Operation::Noop,
     })
+}
+
+fn to_id(bytes: &[u8]) -> Result<SessionId, Malformed> {
+    to_session(bytes, "id")?.ok_or(Malformed::Missing("id"))
 }
 
 fn from_write(write: &KvWrite) -> pb::command::Operation {
@@ -104,6 +143,8 @@ fn from_compare(compare: Compare) -> Option<pb::Compare> {
         Compare::Any => return None,
         Compare::Absent => pb::compare::Compare::Absent(true),
         Compare::ModifyIndex(index) => pb::compare::Compare::ModifyIndex(index.0),
+        Compare::Present => pb::compare::Compare::Present(true),
+        Compare::HeldBy(session) => pb::compare::Compare::HeldBy(from_session(Some(session))),
     };
     Some(pb::Compare { compare: Some(compare) })
 }
@@ -113,7 +154,11 @@ fn to_compare(compare: Option<pb::Compare>) -> Result<Compare, Malformed> {
     match compare.compare {
         Some(pb::compare::Compare::Absent(true)) => Ok(Compare::Absent),
         Some(pb::compare::Compare::ModifyIndex(index)) => Ok(Compare::ModifyIndex(LogIndex(index))),
-        Some(pb::compare::Compare::Absent(false)) | None => Err(Malformed::Unknown("compare")),
+        Some(pb::compare::Compare::Present(true)) => Ok(Compare::Present),
+        Some(pb::compare::Compare::HeldBy(bytes)) => {
+            to_session(&bytes, "compare")?.map(Compare::HeldBy).ok_or(Malformed::Missing("compare"))
+        }
+        Some(pb::compare::Compare::Absent(false) | pb::compare::Compare::Present(false)) | None => Err(Malformed::Unknown("compare")),
     }
 }
 

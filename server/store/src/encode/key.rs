@@ -26,12 +26,23 @@ pub(crate) enum Table {
     Services,
     Checks,
     ServiceIndexes,
+    Sessions,
+    LockDelays,
 }
 
 impl Table {
     /// Every table, in the order in which a load reads them.
-    pub(crate) const ALL: [Table; 7] =
-        [Table::Tables, Table::Kv, Table::Tombstones, Table::Nodes, Table::Services, Table::Checks, Table::ServiceIndexes];
+    pub(crate) const ALL: [Table; 9] = [
+        Table::Tables,
+        Table::Kv,
+        Table::Tombstones,
+        Table::Nodes,
+        Table::Services,
+        Table::Checks,
+        Table::ServiceIndexes,
+        Table::Sessions,
+        Table::LockDelays,
+    ];
 
     /// The name of its database.
     pub(crate) fn name(self) -> &'static str {
@@ -43,6 +54,8 @@ impl Table {
             Table::Services => "services",
             Table::Checks => "checks",
             Table::ServiceIndexes => "service_indexes",
+            Table::Sessions => "sessions",
+            Table::LockDelays => "lock_delays",
         }
     }
 }
@@ -60,6 +73,8 @@ pub(crate) fn row_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::Service(node, id) => (Table::Services, encode(&pair(node, id))),
         RowKey::Check(node, id) => (Table::Checks, encode(&pair(node, id))),
         RowKey::ServiceIndex(name) => (Table::ServiceIndexes, encode(name.as_bytes())),
+        RowKey::Session(id) => (Table::Sessions, encode(&id.0)),
+        RowKey::LockDelay(key) => (Table::LockDelays, encode(key)),
     }
 }
 
@@ -72,6 +87,8 @@ pub(crate) fn key_of(row: &Row) -> RowKey {
         Row::Node(node, _) => RowKey::Node(name_key(&node.name)),
         Row::Service(service) => RowKey::Service(name_key(&service.node), service.id.clone()),
         Row::Check(check) => RowKey::Check(name_key(&check.node), check.id.clone()),
+        Row::Session(session) => RowKey::Session(session.id),
+        Row::LockDelay(key, _) => RowKey::LockDelay(key.clone()),
         Row::ServiceIndex { name, .. } => RowKey::ServiceIndex(name.clone()),
     }
 }

@@ -16,6 +16,7 @@ pub(super) fn from_entry(entry: &KvEntry) -> pb::Kv {
         modify_index: entry.modify_index().0,
         lock_index: entry.lock_index(),
         session: from_session(entry.session()),
+        fence: entry.fence().0,
     }
 }
 
@@ -26,6 +27,7 @@ pub(super) fn to_entry(kv: &pb::Kv) -> Result<KvEntry, Malformed> {
         modify_index: LogIndex(kv.modify_index),
         lock_index: kv.lock_index,
         session: to_session(&kv.session, "session")?,
+        fence: LogIndex(kv.fence),
     };
     Ok(KvEntry::new(&kv.key, &kv.value, header))
 }

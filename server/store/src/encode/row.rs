@@ -6,7 +6,7 @@ use prost::Message;
 use proto::storage::v1 as pb;
 use state::{LogIndex, MetaRow, Millis, Row};
 
-use crate::encode::{Malformed, Table, catalog, check, kv};
+use crate::encode::{Malformed, Table, catalog, check, kv, session};
 
 /// Encodes a row for a snapshot: [`decode`] needs nothing else to tell its kind.
 pub fn encode(row: &Row) -> Vec<u8> {
@@ -31,6 +31,8 @@ pub(crate) fn encode_value(row: &Row) -> Vec<u8> {
         pb::row::Row::Service(row) => row.encode_to_vec(),
         pb::row::Row::Check(row) => row.encode_to_vec(),
         pb::row::Row::ServiceIndex(row) => row.encode_to_vec(),
+        pb::row::Row::Session(row) => row.encode_to_vec(),
+        pb::row::Row::LockDelay(row) => row.encode_to_vec(),
         pb::row::Row::Tables(row) => row.encode_to_vec(),
     }
 }
@@ -44,6 +46,8 @@ pub(crate) fn decode_value(table: Table, bytes: &[u8]) -> Result<Row, Malformed>
         Table::Nodes => pb::row::Row::Node(pb::Node::decode(bytes)?),
         Table::Services => pb::row::Row::Service(pb::Service::decode(bytes)?),
         Table::Checks => pb::row::Row::Check(pb::Check::decode(bytes)?),
+        Table::Sessions => pb::row::Row::Session(pb::Session::decode(bytes)?),
+        Table::LockDelays => pb::row::Row::LockDelay(pb::LockDelay::decode(bytes)?),
         Table::ServiceIndexes => pb::row::Row::ServiceIndex(pb::ServiceIndex::decode(bytes)?),
     })
 }
@@ -56,6 +60,8 @@ fn from_row(row: &Row) -> pb::row::Row {
         Row::Service(service) => pb::row::Row::Service(catalog::from_service(service)),
         Row::Check(check) => pb::row::Row::Check(check::from_check(check)),
         Row::ServiceIndex { name, index, gone } => pb::row::Row::ServiceIndex(catalog::from_service_index(name, *index, *gone)),
+        Row::Session(row) => pb::row::Row::Session(session::from_row(row)),
+        Row::LockDelay(key, until) => pb::row::Row::LockDelay(session::from_delay(key, *until)),
         Row::Meta(meta) => pb::row::Row::Tables(from_meta(meta)),
     }
 }
@@ -71,6 +77,8 @@ fn to_row(row: pb::row::Row) -> Result<Row, Malformed> {
         pb::row::Row::Service(row) => Row::Service(Arc::new(catalog::to_service(row))),
         pb::row::Row::Check(row) => Row::Check(Arc::new(check::to_check(row)?)),
         pb::row::Row::ServiceIndex(row) => catalog::to_service_index(row),
+        pb::row::Row::Session(row) => Row::Session(Arc::new(session::to_row(row)?)),
+        pb::row::Row::LockDelay(row) => session::to_delay(&row),
         pb::row::Row::Tables(row) => Row::Meta(to_meta(row)),
     })
 }
@@ -86,6 +94,7 @@ fn from_meta(meta: &MetaRow) -> pb::Tables {
         reaped: meta.reaped.0,
         extinct_reaped: meta.extinct_reaped.0,
         incarnation: meta.incarnation,
+        sessions_index: meta.sessions_index.0,
     }
 }
 
@@ -100,5 +109,6 @@ fn to_meta(row: pb::Tables) -> MetaRow {
         reaped: LogIndex(row.reaped),
         extinct_reaped: LogIndex(row.extinct_reaped),
         incarnation: row.incarnation,
+        sessions_index: LogIndex(row.sessions_index),
     }
 }

@@ -70,10 +70,10 @@ fn value(row: &Row) -> Option<Vec<u8>> {
 
 #[test]
 fn what_a_later_release_may_add_is_refused_and_not_ignored() {
-    let unknown = pb::Command { at_ms: 7, operation: None };
+    let unknown = pb::Command { at_ms: 7, ..pb::Command::default() };
     assert_eq!(command::decode(&unknown.encode_to_vec()[..]), Err(Malformed::Unknown("operation")));
     let op = pb::Txn { ops: vec![pb::TxnOp { op: None }] };
-    let unknown = pb::Command { at_ms: 7, operation: Some(pb::command::Operation::Txn(op)) };
+    let unknown = pb::Command { at_ms: 7, operation: Some(pb::command::Operation::Txn(op)), fence: None };
     assert_eq!(command::decode(&unknown.encode_to_vec()[..]), Err(Malformed::Unknown("op")));
     let check = pb::Check { status: 99, ..pb::Check::default() };
     assert_eq!(row::decode_value(Table::Checks, &check.encode_to_vec()).unwrap_err(), Malformed::Unknown("status"));
@@ -84,7 +84,7 @@ fn what_a_later_release_may_add_is_refused_and_not_ignored() {
 #[test]
 fn a_session_of_the_wrong_length_is_refused() {
     let set = pb::KvSet { lock: Some(pb::kv_set::Lock::Acquire(Bytes::from_static(b"short"))), ..pb::KvSet::default() };
-    let command = pb::Command { at_ms: 7, operation: Some(pb::command::Operation::KvSet(set)) };
+    let command = pb::Command { at_ms: 7, operation: Some(pb::command::Operation::KvSet(set)), fence: None };
     assert_eq!(command::decode(&command.encode_to_vec()[..]), Err(Malformed::Unknown("lock")));
 }
 
@@ -111,7 +111,7 @@ fn an_ordinary_command_is_small() {
 #[test]
 fn the_samples_reach_every_kind_of_change() {
     let changes = sample::every_change();
-    assert_eq!(changes.len(), 6);
+    assert_eq!(changes.len(), 7);
     let batch = ChangeBatch { index: state::LogIndex(1), changes };
     let again = decode_changes(&encode_changes(&batch)).unwrap();
     assert!(matches!(
@@ -123,6 +123,7 @@ fn the_samples_reach_every_kind_of_change() {
             Change::Instance { .. },
             Change::Check { .. },
             Change::Service { .. },
+            Change::Session { .. },
         ]
     ));
 }

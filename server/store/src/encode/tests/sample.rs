@@ -8,9 +8,9 @@ use proptest::option::of;
 use proptest::prelude::*;
 use state::kv::KvHeader;
 use state::{
-    Change, ChangeBatch, Check, CheckDefinition, CheckInput, Command, Compare, Deregistration, Instance, KvEntry, KvVerb, KvWrite,
-    LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, Row, Service, ServiceAddress, ServiceInput,
-    ServiceSummary, SessionId, Status, Str, Tombstone, TxnOp, Weights,
+    Behavior, Change, ChangeBatch, Check, CheckDefinition, CheckInput, Command, Compare, Deregistration, Fence, Instance, KvEntry, KvVerb,
+    KvWrite, LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, Row, Service, ServiceAddress, ServiceInput,
+    ServiceSummary, Session, SessionEnd, SessionId, Status, Str, Tombstone, TxnOp, Weights,
 };
 
 fn text() -> impl Strategy<Value = Str> {
@@ -47,6 +47,12 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
+    let fence = (bytes(), index()).prop_map(|(key, token)| Fence { key, token });
+    let fenced = (fence, plain()).prop_map(|(fence, operation)| Operation::Fenced { fence, operation: Box::new(operation) });
+    prop_oneof![3 => plain(), 1 => fenced]
+}
+
+fn plain() -> BoxedStrategy<Operation> {
     let deregistration =
         (text(), of(text()), of(text())).prop_map(|(node, service_id, check_id)| Deregistration { node, service_id, check_id });
     prop_oneof![
@@ -55,12 +61,29 @@ fn operation() -> impl Strategy<Value = Operation> {
         registration().prop_map(|registration| Operation::Register(Box::new(registration))),
         deregistration.prop_map(Operation::Deregister),
         any::<u64>().prop_map(|incarnation| Operation::Begin { incarnation }),
+        held().prop_map(|session| Operation::SessionCreate(Box::new(session))),
+        session().prop_map(Operation::SessionRenew),
+        (session(), end(), any::<u64>(), any::<bool>()).prop_map(|(id, cause, term, delays)| Operation::SessionEnd {
+            id,
+            cause,
+            term,
+            delays
+        }),
         Just(Operation::Noop),
     ]
+    .boxed()
 }
 
 fn write() -> impl Strategy<Value = KvWrite> {
-    let compare = || prop_oneof![Just(Compare::Any), Just(Compare::Absent), index().prop_map(Compare::ModifyIndex)];
+    let compare = || {
+        prop_oneof![
+            Just(Compare::Any),
+            Just(Compare::Absent),
+            index().prop_map(Compare::ModifyIndex),
+            Just(Compare::Present),
+            session().prop_map(Compare::HeldBy)
+        ]
+    };
     let lock = prop_oneof![Just(LockAction::Keep), session().prop_map(LockAction::Acquire), session().prop_map(LockAction::Release)];
     prop_oneof![
         (bytes(), bytes(), any::<u64>(), compare(), lock).prop_map(|(key, value, flags, compare, lock)| KvWrite::Set {
@@ -270,11 +293,30 @@ fn definition() -> impl Strategy<Value = CheckDefinition> {
 }
 
 fn entry() -> impl Strategy<Value = KvEntry> {
-    (bytes(), bytes(), any::<u64>(), index(), index(), any::<u64>(), of(session())).prop_map(
-        |(key, value, flags, create_index, modify_index, lock_index, session)| {
-            KvEntry::new(&key, &value, KvHeader { flags, create_index, modify_index, lock_index, session })
+    (bytes(), bytes(), any::<u64>(), index(), index(), any::<u64>(), of((session(), index()))).prop_map(
+        |(key, value, flags, create_index, modify_index, lock_index, holder)| {
+            let (session, fence) = (holder.map(|(session, _)| session), holder.map_or(LogIndex::ZERO, |(_, fence)| fence));
+            KvEntry::new(&key, &value, KvHeader { flags, create_index, modify_index, lock_index, session, fence })
         },
     )
+}
+
+fn held() -> BoxedStrategy<Session> {
+    let times = (of(any::<u64>()), any::<u64>(), any::<u64>(), index(), index());
+    let names = (text(), text(), vec(text(), 0..3), vec(text(), 0..3));
+    (session(), names, any::<bool>(), times)
+        .prop_map(|(id, (name, node, node_checks, service_checks), delete, times)| {
+            let (ttl_ms, lock_delay_ms, renewed, create_index, modify_index) = times;
+            let behavior = if delete { Behavior::Delete } else { Behavior::Release };
+            let renewed = Millis(renewed);
+            Session { id, name, node, behavior, ttl_ms, lock_delay_ms, node_checks, service_checks, renewed, create_index, modify_index }
+        })
+        .boxed()
+}
+
+fn end() -> impl Strategy<Value = SessionEnd> {
+    use SessionEnd::*;
+    proptest::sample::select(vec![Destroyed, Expired, NodeRemoved, CheckCritical, CheckRemoved])
 }
 
 fn tombstone() -> impl Strategy<Value = Tombstone> {
@@ -282,7 +324,7 @@ fn tombstone() -> impl Strategy<Value = Tombstone> {
 }
 
 fn tables() -> impl Strategy<Value = MetaRow> {
-    any::<[u64; 9]>().prop_map(|n| MetaRow {
+    any::<[u64; 10]>().prop_map(|n| MetaRow {
         applied: LogIndex(n[0]),
         clock: Millis(n[1]),
         kv_index: LogIndex(n[2]),
@@ -292,10 +334,11 @@ fn tables() -> impl Strategy<Value = MetaRow> {
         reaped: LogIndex(n[6]),
         extinct_reaped: LogIndex(n[7]),
         incarnation: n[8],
+        sessions_index: LogIndex(n[9]),
     })
 }
 
-pub(super) fn row() -> impl Strategy<Value = Row> {
+pub(super) fn row() -> BoxedStrategy<Row> {
     prop_oneof![
         entry().prop_map(Row::Kv),
         (bytes(), any::<bool>(), tombstone()).prop_map(|(key, prefix, tombstone)| Row::Tombstone { key: key.into(), prefix, tombstone }),
@@ -304,7 +347,10 @@ pub(super) fn row() -> impl Strategy<Value = Row> {
         check().prop_map(|check| Row::Check(Arc::new(check))),
         (text(), index(), of(any::<u64>())).prop_map(|(name, index, gone)| Row::ServiceIndex { name, index, gone: gone.map(Millis) }),
         tables().prop_map(Row::Meta),
+        held().prop_map(|session| Row::Session(Arc::new(session))),
+        (bytes(), any::<u64>()).prop_map(|(key, until)| Row::LockDelay(key.into(), Millis(until))),
     ]
+    .boxed()
 }
 
 /// Both sides of a change, at least one of them set.
@@ -326,7 +372,7 @@ fn summary() -> impl Strategy<Value = ServiceSummary> {
     (text(), vec(text(), 0..3)).prop_map(|(name, tags)| ServiceSummary { name, tags })
 }
 
-fn change() -> impl Strategy<Value = Change> {
+fn change() -> BoxedStrategy<Change> {
     prop_oneof![
         entry().prop_map(|entry| Change::KvPut { entry }),
         entry().prop_map(|entry| Change::KvDelete { entry }),
@@ -334,7 +380,9 @@ fn change() -> impl Strategy<Value = Change> {
         sides(instance().boxed()).prop_map(|(before, after)| Change::Instance { before, after }),
         sides(check().boxed()).prop_map(|(before, after)| Change::Check { before, after }),
         sides(summary().boxed()).prop_map(|(before, after)| Change::Service { before, after }),
+        (sides(held()), of(end())).prop_map(|((before, after), end)| Change::Session { before, after, end }),
     ]
+    .boxed()
 }
 
 pub(super) fn batch() -> impl Strategy<Value = ChangeBatch> {
@@ -345,6 +393,19 @@ pub(super) fn batch() -> impl Strategy<Value = ChangeBatch> {
 pub(super) fn every_change() -> Vec<Change> {
     let instance = Instance::new(Arc::default(), Arc::default(), vec![Arc::default()]);
     let entry = KvEntry::new(b"key", b"value", KvHeader::default());
+    let session = Session {
+        id: SessionId([7; 16]),
+        name: "lock".into(),
+        node: "n1".into(),
+        behavior: Behavior::Delete,
+        ttl_ms: Some(10_000),
+        lock_delay_ms: 0,
+        node_checks: vec![],
+        service_checks: vec![],
+        renewed: Millis(1),
+        create_index: LogIndex(1),
+        modify_index: LogIndex(1),
+    };
     vec![
         Change::KvPut { entry: entry.clone() },
         Change::KvDelete { entry },
@@ -352,5 +413,6 @@ pub(super) fn every_change() -> Vec<Change> {
         Change::Instance { before: Some(Arc::new(instance)), after: None },
         Change::Check { before: Some(Arc::default()), after: Some(Arc::default()) },
         Change::Service { before: None, after: Some(Arc::new(ServiceSummary { name: "web".into(), tags: vec![] })) },
+        Change::Session { before: Some(Arc::new(session)), after: None, end: Some(SessionEnd::Expired) },
     ]
 }
