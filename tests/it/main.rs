@@ -20,6 +20,7 @@ mod powercut;
 mod readme;
 mod reload;
 mod same_answer;
+mod session;
 mod start;
 mod tidy;
 mod tour;

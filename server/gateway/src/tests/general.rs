@@ -28,7 +28,7 @@ async fn unknown_paths_are_told_apart() {
     assert_eq!(got.status, 404);
     assert!(got.text().contains("starts with '/v1/'"));
     assert!(rig.get("/").await.text().contains("disabled"));
-    assert_eq!(rig.get("/v1/event/list").await.status, 501);
+    assert_eq!(rig.get("/v1/internal/ui/nodes").await.status, 501);
     assert_eq!(rig.get("/v1/acl/tokens").await.told(), (401, "ACL support disabled"));
 }
 

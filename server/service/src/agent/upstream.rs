@@ -50,7 +50,7 @@ impl Upstream {
         match self {
             Upstream::Here(consensus) => match consensus.propose(operation).await?.outcome {
                 Outcome::Refused(refusal) => Ok(Some(refusal.to_string())),
-                Outcome::Done { .. } | Outcome::Txn(_) => Ok(None),
+                Outcome::Done { .. } | Outcome::Txn(_) | Outcome::Session(_) => Ok(None),
             },
             Upstream::Servers(remote) => Ok(remote.propose(operation).await?),
         }
