@@ -43,7 +43,7 @@ fn a_service_that_turns_critical_loses_its_lock() {
     assert_eq!(node.put("/v1/agent/service/register", service.to_string()).status, 200);
     eventually!(PATIENCE, node.get("/v1/health/checks/web").json()[0]["Status"] == json!("passing"));
     let session = create(&node, json!({"ServiceChecks": [{"ID": "web-ttl"}], "Behavior": "delete", "LockDelay": 0}));
-    assert_eq!(node.put(&format!("/v1/kv/leader?acquire={session}"), "me").text(), "true");
+    assert_eq!(node.put(&format!("/v1/kv/leader?acquire={session}"), "me").text().trim(), "true");
     assert_eq!(node.put("/v1/agent/check/fail/web-ttl", "").status, 200);
     eventually!(PATIENCE, node.get("/v1/kv/leader").status == 404);
     assert_eq!(node.get(&format!("/v1/session/info/{session}")).json(), json!([]));
