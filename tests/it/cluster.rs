@@ -5,7 +5,7 @@ mod fleet;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Node, PATIENCE, eventually};
 
@@ -227,6 +227,28 @@ fn an_event_reaches_every_agent_that_it_concerns() {
     let large = fleet.clients[0].put("/v1/event/fire/large", vec![b'x'; 600]);
     assert!(large.status == 500 || large.status == 400, "{}", large.status);
     assert!(large.text().contains("at most 512"), "{}", large.text());
+}
+
+#[test]
+fn a_session_keeps_its_ttl_over_a_change_of_leader_and_frees_its_lock_when_it_ends() {
+    const TTL: Duration = Duration::from_secs(10);
+    let mut fleet = Fleet::start("dc1", 3, 1);
+    eventually!(PATIENCE, serf_health(&fleet.clients[0], "dc1-client-0") == "passing");
+    let begun = Instant::now();
+    let made = fleet.clients[0].put("/v1/session/create", r#"{"TTL": "10s", "Behavior": "delete", "LockDelay": 0}"#);
+    let id = made.json()["ID"].as_str().unwrap_or_else(|| panic!("{}", made.text())).to_owned();
+    let shown = fleet.servers[0].get(&format!("/v1/session/info/{id}")).json();
+    assert_eq!(shown[0]["Node"], "dc1-client-0", "it is tied to the agent that was asked");
+    assert_eq!(fleet.clients[0].put(&format!("/v1/kv/lock?acquire={id}"), "me").text(), "true");
+
+    let at = leader(&fleet.clients[0]);
+    let dead = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
+    fleet.servers[dead].kill();
+    let other = &fleet.servers[(dead + 1) % 3];
+    eventually!(PATIENCE, !leader(other).is_empty() && leader(other) != at, "another one leads");
+    eventually!(PATIENCE, other.get("/v1/kv/lock").status == 404, "the session has ended");
+    assert!(begun.elapsed() >= TTL, "it ended after {:?}, before its time", begun.elapsed());
+    assert_eq!(other.get(&format!("/v1/session/info/{id}")).json(), serde_json::json!([]));
 }
 
 #[test]

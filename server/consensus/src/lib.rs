@@ -28,8 +28,8 @@ mod suite;
 mod tests;
 mod types;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -274,8 +274,12 @@ fn fatal(error: impl std::error::Error) -> Error {
     Error::Fatal(error::chain(&error).into())
 }
 
-/// The proposer's clock. A clock before 1970 counts as 1970.
-fn now() -> Millis {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(elapsed.as_millis() as u64)
+/// The clock by which commands are stamped: the wall clock as it was when it was first asked, and from
+/// then on the time that has really passed. A step of the wall clock ends no session. A clock before
+/// 1970 counts as 1970.
+pub fn now() -> Millis {
+    static BEGUN: LazyLock<(std::time::Instant, Duration)> =
+        LazyLock::new(|| (std::time::Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
+    let (begun, wall) = *BEGUN;
+    Millis((wall + begun.elapsed()).as_millis() as u64)
 }

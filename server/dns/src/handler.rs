@@ -128,7 +128,7 @@ impl Handler {
         if let Some(code) = objection(&message) {
             return self.reply_to_message(&message, transport, Answer::code(code), out);
         }
-        let caller = Caller { token: None, source: Some(source.ip()) };
+        let caller = Caller { source: Some(source.ip()), ..Caller::default() };
         let request = Request { message, transport, caller };
         let query = request.query();
         match question::read(query.name(), query.query_type(), self.options.zones()) {

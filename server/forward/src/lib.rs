@@ -32,6 +32,9 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// Counts how often a request was carried.
 pub const HOPS: HeaderName = HeaderName::from_static("x-lictor-hops");
 
+/// The node of the agent that a request came to first.
+pub const AGENT: HeaderName = HeaderName::from_static("x-lictor-agent");
+
 /// The datacenter that a gRPC call is for.
 pub const DATACENTER: HeaderName = HeaderName::from_static("x-lictor-datacenter");
 

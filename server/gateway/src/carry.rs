@@ -8,7 +8,6 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::Gateway;
-use crate::near;
 use crate::reply::Reply;
 use crate::request::Ask;
 use crate::route::Endpoint;
@@ -55,8 +54,8 @@ fn leader(gateway: &Gateway) -> Place {
 /// server that had it dies.
 pub(crate) async fn carry(gateway: &Gateway, forward: &Forward, place: &Place, request: Request<Body>) -> Result<Response, Box<Reply>> {
     let (mut parts, body) = request.into_parts();
-    if let (false, Ok(own)) = (parts.headers.contains_key(near::AGENT), gateway.service.identity().node_name.parse()) {
-        parts.headers.insert(near::AGENT, own);
+    if let (false, Ok(own)) = (parts.headers.contains_key(forward::AGENT), gateway.service.identity().node_name.parse()) {
+        parts.headers.insert(forward::AGENT, own);
     }
     let reads = parts.method == Method::GET;
     let again = reads.then(|| rebuilt(&parts, Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()));

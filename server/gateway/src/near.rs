@@ -1,12 +1,7 @@
 //! `?near=`: lists sorted by the round trip from a node.
 
-use http::HeaderName;
-
 use crate::Gateway;
 use crate::request::Ask;
-
-/// The node of the agent that a carried request came to first.
-pub(crate) const AGENT: HeaderName = HeaderName::from_static("x-lictor-agent");
 
 /// The node that a list is to be sorted from, if it is.
 pub(crate) fn node(gateway: &Gateway, ask: &Ask) -> Option<String> {
@@ -14,6 +9,5 @@ pub(crate) fn node(gateway: &Gateway, ask: &Ask) -> Option<String> {
     if near != "_agent" && near != "_ip" {
         return Some(near.to_owned());
     }
-    let agent = ask.headers.get(AGENT).and_then(|name| name.to_str().ok());
-    Some(agent.map_or_else(|| gateway.service.identity().node_name.to_string(), str::to_owned))
+    Some(ask.caller.agent.as_deref().map_or_else(|| gateway.service.identity().node_name.to_string(), str::to_owned))
 }

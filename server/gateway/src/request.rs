@@ -80,7 +80,8 @@ impl Ask {
         let params = Params::parse(parts.uri.query())?;
         refuse_enterprise(&params, &parts.headers)?;
         let connection = parts.extensions.get::<Connection>();
-        let caller = Caller { token: token(&params, &parts.headers), source: connection.map(|connection| connection.peer.ip()) };
+        let agent = parts.headers.get(forward::AGENT).and_then(|name| name.to_str().ok()).map(Into::into);
+        let caller = Caller { token: token(&params, &parts.headers), source: connection.map(|connection| connection.peer.ip()), agent };
         Ok(Ask {
             method: parts.method,
             rest,

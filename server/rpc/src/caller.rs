@@ -10,7 +10,8 @@ use crate::status::invalid;
 pub(crate) fn open<T>(request: Request<T>) -> Result<(Caller, T), Error> {
     let source = request.remote_addr().map(|address| address.ip());
     let token = token(request.metadata())?.map(Into::into);
-    Ok((Caller { token, source }, request.into_inner()))
+    let agent = request.metadata().get(forward::AGENT.as_str()).and_then(|name| name.to_str().ok()).map(Into::into);
+    Ok((Caller { token, source, agent }, request.into_inner()))
 }
 
 /// The token of a call: `authorization: Bearer …`, else `x-consul-token`.

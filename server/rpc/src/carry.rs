@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 
-use forward::{DATACENTER, Forward};
+use forward::{AGENT, DATACENTER, Forward};
+use http::HeaderValue;
 use http_body_util::BodyExt;
 use tonic::service::{AxumBody, Routes};
 use tonic::{Code, Status};
@@ -11,9 +12,14 @@ type Call = http::Request<AxumBody>;
 type Answer = http::Response<AxumBody>;
 
 /// Carries every call that `routes` has no service for.
-pub(crate) fn everything_else(routes: Routes, forward: Forward) -> Routes {
-    let carrying = tower::service_fn(move |call: Call| {
+///
+/// `node` is this agent's, told to the server as the one that was asked.
+pub(crate) fn everything_else(routes: Routes, forward: Forward, node: Option<HeaderValue>) -> Routes {
+    let carrying = tower::service_fn(move |mut call: Call| {
         let forward = forward.clone();
+        if let (false, Some(node)) = (call.headers().contains_key(AGENT), &node) {
+            call.headers_mut().insert(AGENT, node.clone());
+        }
         async move { Ok::<Answer, Infallible>(carry(&forward, call).await) }
     });
     routes.into_axum_router().fallback_service(carrying).into()

@@ -97,12 +97,13 @@ pub async fn carrying_routes(service: Service, options: &RpcOptions, forward: Fo
     let (reporter, health) = tonic_health::server::health_reporter();
     ready::serving(&reporter).await;
     let message = options.max_message_bytes;
+    let node = service.identity().node_name.parse().ok();
     let face = Face { service, options: Arc::new(options.clone()), started_at: SystemTime::now(), stop: stop.clone() };
     let routes = Routes::new(AgentServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(EventServiceServer::new(face).max_decoding_message_size(message))
         .add_service(health)
         .add_service(reflection);
-    Ok(carry::everything_else(routes, forward))
+    Ok(carry::everything_else(routes, forward, node))
 }
 
 /// Serves the public API on `listener` until `stop`, and then for as long as calls that are under

@@ -45,6 +45,8 @@ pub struct Caller {
     pub token: Option<Arc<str>>,
     /// The address of the asking program.
     pub source: Option<IpAddr>,
+    /// The node of the agent that was asked, when that agent has carried the request here.
+    pub agent: Option<Arc<str>>,
 }
 
 /// What is asked for, for authorization.

@@ -69,7 +69,8 @@ impl Service {
     /// `CHECK_NOT_PASSING`.
     pub async fn session_create(&self, caller: &Caller, datacenter: Option<&str>, new: NewSession) -> Result<SessionWritten, Error> {
         self.check_datacenter(datacenter)?;
-        let node = if new.node.is_empty() { self.identity().node_name.clone() } else { new.node };
+        let asked = || caller.agent.as_deref().map_or_else(|| self.identity().node_name.clone(), Str::from);
+        let node = if new.node.is_empty() { asked() } else { new.node };
         self.authorize(caller, Right::SessionWrite(&node))?;
         self.check_ttl(new.ttl)?;
         let session = Session {

@@ -5,7 +5,7 @@
 //! renewal that came before it in the log wins. So no session ends before its TTL, whatever the
 //! delays, and none lives much longer than it while somebody leads.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::future::join_all;
 use state::{Millis, Operation, SessionEnd, SessionId};
@@ -30,7 +30,7 @@ pub(crate) async fn run(service: &Service) {
     loop {
         let changed = waiter.changed();
         let tables = service.consensus().tables();
-        let now = now();
+        let now = consensus::now();
         let due: Vec<SessionId> = tables.sessions_due(Millis(now.0.saturating_sub(GRACE.as_millis() as u64))).take(BATCH).collect();
         if !due.is_empty() {
             end(service, due).await;
@@ -55,9 +55,4 @@ async fn end(service: &Service, due: Vec<SessionId>) {
         tracing::warn!(%error, "sessions that were not renewed could not be ended; trying again");
         tokio::time::sleep(RETRY).await;
     }
-}
-
-/// The clock by which commands are stamped.
-fn now() -> Millis {
-    Millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
 }
