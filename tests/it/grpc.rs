@@ -127,7 +127,7 @@ async fn every_refusal_has_a_reason() {
 async fn what_is_still_to_come_says_so() {
     let node = Node::dev();
     let channel = node.client().await.channel();
-    let refused = v1::event_service_client::EventServiceClient::new(channel).fire(v1::EventServiceFireRequest::default()).await;
+    let refused = v1::lock_service_client::LockServiceClient::new(channel).acquire(v1::LockServiceAcquireRequest::default()).await;
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented, "{refused:?}");
     assert_eq!(refused.get_details_error_info().unwrap().reason, "NOT_IMPLEMENTED");
