@@ -2,9 +2,11 @@
 //!
 //! A configuration with any mistake changes nothing.
 
+use std::io;
+
 use service::agent::{Agent, ReloadRequest, Reloaded};
 use service::{Error, Reason};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +18,7 @@ pub(crate) struct Reloader {
     flags: AgentFlags,
     running: Config,
     log: LogControl,
+    hangup: Signal,
 }
 
 /// Names the fields in which two configurations differ.
@@ -30,21 +33,21 @@ macro_rules! differing {
 }
 
 impl Reloader {
-    /// Starts from what the agent was started with.
-    pub(crate) fn new(flags: AgentFlags, running: Config, log: LogControl) -> Self {
-        Reloader { flags, running, log }
+    /// Starts from what the agent was started with. A SIGHUP is kept for [`run`](Reloader::run) from here on,
+    /// so this comes before anybody is told that the agent is there.
+    ///
+    /// # Errors
+    /// The process can't listen for SIGHUP.
+    pub(crate) fn new(flags: AgentFlags, running: Config, log: LogControl) -> io::Result<Self> {
+        Ok(Reloader { flags, running, log, hangup: signal(SignalKind::hangup())? })
     }
 
     /// Answers requests and SIGHUP until `stop`.
     pub(crate) async fn run(mut self, agent: Agent, mut requests: mpsc::Receiver<ReloadRequest>, stop: CancellationToken) {
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => hangup,
-            Err(error) => return tracing::error!(%error, "SIGHUP can't be listened for; nothing can be reloaded"),
-        };
         loop {
             let reply = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = hangup.recv() => None,
+                _ = self.hangup.recv() => None,
                 Some(request) = requests.recv() => Some(request),
             };
             let trigger = if reply.is_some() { "request" } else { "SIGHUP" };

@@ -101,7 +101,8 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
     if let Some(requests) = agent.reload_requests() {
-        tasks.spawn(Reloader::new(flags, config.clone(), log).run(agent.clone(), requests, core.clone()));
+        let reloader = Reloader::new(flags, config.clone(), log).context("cannot listen for SIGHUP")?;
+        tasks.spawn(reloader.run(agent.clone(), requests, core.clone()));
     }
     banner::print(&config, &ids.node_id, &listening);
 
