@@ -6,7 +6,7 @@
 
 mod reap;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::coordinate::{Coordinate, Vivaldi};
+use crate::entries::Entries;
 use crate::event::{self, Event, Events, NewEvent};
 use crate::keyring::Keyring;
 use crate::member::{Entry, Id, Member, RECORD_MAX, Record, Status};
@@ -48,12 +49,12 @@ pub(crate) struct Core {
     label: u32,
     pub(crate) label_text: String,
     pub(crate) keyring: Option<Keyring>,
-    me: Record,
-    entries: BTreeMap<String, Entry>,
+    me: Arc<Record>,
+    entries: Entries,
     /// Descriptions of members that nobody has seen up yet, by address.
-    unseen: HashMap<SocketAddr, Record>,
-    /// Addresses of those in `entries`.
-    described: HashSet<SocketAddr>,
+    unseen: HashMap<SocketAddr, Arc<Record>>,
+    /// Who is up and not in `entries`: the news of them were lost.
+    undescribed: BTreeSet<SocketAddr>,
     /// Lives that are up, by address.
     up: HashMap<SocketAddr, u64>,
     coordinates: HashMap<SocketAddr, Coordinate>,
@@ -89,9 +90,9 @@ impl Core {
             label: wire::digest(label),
             label_text: label.to_owned(),
             keyring,
-            entries: BTreeMap::new(),
+            entries: Entries::default(),
             unseen: HashMap::new(),
-            described: HashSet::new(),
+            undescribed: BTreeSet::new(),
             up: HashMap::new(),
             coordinates: HashMap::new(),
             vivaldi: Vivaldi::default(),
@@ -106,7 +107,7 @@ impl Core {
             #[cfg(test)]
             failed: Vec::new(),
             configured: (1, 0),
-            me,
+            me: Arc::new(me),
         };
         core.show_me();
         core
@@ -199,7 +200,7 @@ impl Core {
             // Whoever is here already has never heard of it.
             let news = wire::encode(&News::Record(state.from.clone()));
             if let Err(error) = self.probing.add_broadcast(&news) {
-                tracing::warn!(%error, name = state.from.name, "what a new member says of itself can't be told to the others");
+                tracing::warn!(%error, name = %state.from.name, "what a new member says of itself can't be told to the others");
             }
         }
         // Who is up comes first, so that nobody is shown as failed for a moment.
@@ -223,13 +224,13 @@ impl Core {
 
     /// Says something else of oneself.
     pub(crate) fn set_tags(&mut self, now: Duration, tags: BTreeMap<String, String>) -> Result<(), String> {
-        let record = Record { tags, version: self.me.version + 1, ..self.me.clone() };
+        let record = Record { tags, version: self.me.version + 1, ..(*self.me).clone() };
         let bytes = wire::encode(&record).len();
         if bytes > RECORD_MAX {
             return Err(format!("the tags of this node take {bytes} bytes, and {RECORD_MAX} are allowed"));
         }
         self.now = now;
-        self.me = record;
+        self.me = Arc::new(record);
         self.tell_of_me();
         self.settle(None);
         Ok(())
@@ -258,8 +259,9 @@ impl Core {
     /// Says that this member goes. It still answers until [`Core::depart`].
     pub(crate) fn announce_leave(&mut self, now: Duration) {
         self.now = now;
-        self.me.leaving = true;
-        self.me.version += 1;
+        let me = Arc::make_mut(&mut self.me);
+        me.leaving = true;
+        me.version += 1;
         self.tell_of_me();
         self.settle(None);
     }
@@ -279,8 +281,8 @@ impl Core {
         if entry.status == Status::Alive {
             return Err(format!("`{name}` is alive and would come back at once; stop it, or have it leave"));
         }
-        let record = Record { leaving: true, pruned: prune, version: entry.record.version + 1, ..entry.record.clone() };
-        let bytes = wire::encode(&News::Record(record));
+        let record = Record { leaving: true, pruned: prune, version: entry.record.version + 1, ..(*entry.record).clone() };
+        let bytes = wire::encode(&News::Record(Arc::new(record)));
         self.probing.add_broadcast(&bytes).map_err(|error| format!("the news can't be sent: {error}"))?;
         let _ = self.probing.broadcast(&mut self.runtime);
         self.settle(None);
@@ -309,7 +311,7 @@ impl Core {
 
     /// The coordinate of a member, once it was heard.
     pub(crate) fn coordinate_of(&self, name: &str) -> Option<Coordinate> {
-        if name == self.me.name {
+        if name == &*self.me.name {
             return Some(self.vivaldi.at);
         }
         self.coordinates.get(&self.entries.get(name)?.record.id.address).copied()
@@ -337,8 +339,7 @@ impl Core {
 
     /// Some member that is up and has not been described here: the news of it were lost.
     pub(crate) fn pick_undescribed(&self) -> Option<SocketAddr> {
-        let described = |address: &SocketAddr| self.described.contains(address);
-        self.up.keys().filter(|address| !described(address)).min().copied()
+        self.undescribed.first().copied()
     }
 
     fn tell_of_me(&mut self) {
@@ -353,7 +354,7 @@ impl Core {
     fn show_me(&mut self) {
         self.inbox.lock().note(&self.me);
         let status = if self.me.leaving { Status::Leaving } else { Status::Alive };
-        self.entries.insert(self.me.name.clone(), Entry { record: self.me.clone(), status, since: self.now });
+        self.entries.insert(Entry { record: self.me.clone(), status, since: self.now });
         self.know_alive(&self.me.name.clone(), true);
         self.outputs.push(Output::Changed);
     }
@@ -393,10 +394,14 @@ impl Core {
         match notification {
             OwnedNotification::MemberUp(id) => {
                 self.up.insert(id.address, id.bump);
+                if !self.entries.has_address(&id.address) {
+                    self.undescribed.insert(id.address);
+                }
                 self.judge_address(id.address);
             }
             OwnedNotification::MemberDown(id) => {
                 self.up.remove(&id.address);
+                self.undescribed.remove(&id.address);
                 self.probes.remove(&id.address);
                 self.judge_address(id.address);
             }
@@ -409,8 +414,9 @@ impl Core {
                 // Others held this one for dead: it may be slow, so it trusts its own clock less.
                 self.worsen();
                 counter!("consul_gossip_refutations").increment(1);
-                self.me.id = id;
-                self.me.version += 1;
+                let me = Arc::make_mut(&mut self.me);
+                me.id = id;
+                me.version += 1;
                 self.tell_of_me();
             }
             OwnedNotification::DataSent(header) => {
@@ -465,22 +471,20 @@ impl Core {
     }
 
     /// A member's newer description.
-    fn take_record(&mut self, record: Record, hint: Option<Status>) {
+    fn take_record(&mut self, record: Arc<Record>, hint: Option<Status>) {
         if record.name == self.me.name {
             return self.defend(&record);
         }
         if record.pruned {
-            if let Some(entry) = self.entries.remove(&record.name) {
-                self.described.remove(&entry.record.id.address);
+            if self.entries.remove(&record.name).is_some() {
                 self.outputs.push(Output::Changed);
             }
             return;
         }
         let address = record.id.address;
         // Whoever lived at this address before under another name is gone.
-        let former =
-            |entry: &Entry| entry.record.id.address == address && entry.record.id.bump < record.id.bump && entry.record.name != record.name;
-        let former: Vec<String> = self.entries.values().filter(|entry| former(entry)).map(|entry| entry.record.name.clone()).collect();
+        let former = |entry: &&Entry| entry.record.id.bump < record.id.bump && entry.record.name != record.name;
+        let former: Vec<Arc<str>> = self.entries.at(address).filter(former).map(|entry| entry.record.name.clone()).collect();
         for name in former {
             self.set_status(&name, Status::Left);
         }
@@ -501,8 +505,8 @@ impl Core {
         };
         let name = record.name.clone();
         let since = self.entries.get(&name).filter(|entry| entry.status == status).map_or(self.now, |entry| entry.since);
-        self.described.insert(record.id.address);
-        self.entries.insert(name.clone(), Entry { record, status, since });
+        self.undescribed.remove(&address);
+        self.entries.insert(Entry { record, status, since });
         self.know_alive(&name, matches!(status, Status::Alive | Status::Leaving));
         self.outputs.push(Output::Changed);
     }
@@ -517,12 +521,13 @@ impl Core {
         if record.age() <= self.me.age() || self.me.leaving {
             return;
         }
-        self.me.version = record.version.max(self.me.version) + 1;
-        if record.id.bump > self.me.id.bump {
+        let me = Arc::make_mut(&mut self.me);
+        me.version = record.version.max(me.version) + 1;
+        if record.id.bump > me.id.bump {
             // An earlier life had a later clock.
-            let id = Id { bump: record.id.bump + 1, ..self.me.id };
+            let id = Id { bump: record.id.bump + 1, ..me.id };
             if self.probing.change_identity(id, &mut self.runtime).is_ok() {
-                self.me.id = id;
+                me.id = id;
             }
         }
         self.tell_of_me();
@@ -536,9 +541,9 @@ impl Core {
         {
             self.take_record(record, None);
         }
-        let here = self.entries.values().filter(|entry| entry.record.id.address == address && entry.record.name != self.me.name);
+        let here = self.entries.at(address).filter(|entry| entry.record.name != self.me.name);
         let newest = here.clone().map(|entry| entry.record.id.bump).max();
-        let judged: Vec<(String, Status)> = here
+        let judged: Vec<(Arc<str>, Status)> = here
             .filter(|entry| Some(entry.record.id.bump) == newest)
             .map(|entry| {
                 let status = match (up.is_some(), entry.record.leaving) {

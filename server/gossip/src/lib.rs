@@ -13,6 +13,7 @@
 
 mod coordinate;
 mod core;
+mod entries;
 mod event;
 mod keyring;
 mod member;

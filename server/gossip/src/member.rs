@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -36,8 +37,8 @@ impl foca::Identity for Id {
 /// What a member says of itself. Of two, the one with the higher `(bump, version)` counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    pub(crate) name: String,
-    pub(crate) node_id: String,
+    pub(crate) name: Arc<str>,
+    pub(crate) node_id: Arc<str>,
     pub(crate) id: Id,
     pub(crate) version: u64,
     pub(crate) tags: BTreeMap<String, String>,
@@ -98,7 +99,7 @@ pub struct Member {
 /// What is held of a member.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) record: Record,
+    pub(crate) record: Arc<Record>,
     pub(crate) status: Status,
     /// When it came to be so.
     pub(crate) since: Duration,
@@ -107,8 +108,8 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn member(&self) -> Member {
         Member {
-            name: self.record.name.clone(),
-            node_id: self.record.node_id.clone(),
+            name: self.record.name.to_string(),
+            node_id: self.record.node_id.to_string(),
             address: self.record.id.address.ip(),
             port: self.record.id.address.port(),
             tags: self.record.tags.clone(),

@@ -1,6 +1,6 @@
 //! News that ride on the probing's packets: which are new here, and which make others superfluous.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use foca::{BroadcastHandler, Invalidates};
 use metrics::counter;
 use parking_lot::Mutex;
 
+use crate::entries::Entries;
 use crate::event::Events;
-use crate::member::{Entry, Id, Record};
+use crate::member::{Id, Record};
 use crate::wire::{self, News};
 
 /// Most members whose descriptions are held: a bound on what strangers can make one keep.
@@ -18,13 +19,13 @@ pub(crate) const MEMBERS_MAX: usize = 100_000;
 /// What is known of whom, as far as news need it.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    pub(crate) known: HashMap<String, Known>,
+    pub(crate) known: HashMap<Arc<str>, Known>,
     pub(crate) events: Events,
     pub(crate) news: Vec<News>,
 }
 
 pub(crate) struct Known {
-    node_id: String,
+    node_id: Arc<str>,
     age: (u64, u64),
     pub(crate) alive: bool,
     /// Since when nobody of this name is shown any more.
@@ -38,7 +39,7 @@ pub(crate) struct Reader {
 
 /// What makes older news superfluous.
 pub(crate) enum Key {
-    Record(String, (u64, u64)),
+    Record(Arc<str>, (u64, u64)),
     Event([u8; 16]),
 }
 
@@ -82,7 +83,7 @@ impl Inbox {
         if let Some(known) = self.known.get(&record.name) {
             if known.node_id != record.node_id && known.alive {
                 counter!("consul_gossip_name_conflicts").increment(1);
-                tracing::warn!(name = record.name, address = %record.id.address, "another node uses the name of a living one; the first one keeps it: give each node a name of its own");
+                tracing::warn!(name = %record.name, address = %record.id.address, "another node uses the name of a living one; the first one keeps it: give each node a name of its own");
                 return false;
             }
             if known.node_id == record.node_id && known.age >= record.age() {
@@ -98,9 +99,9 @@ impl Inbox {
 
     /// Forgets those who have not been shown for `kept`. Until then old news of them, which others
     /// may still hold, bring nobody back.
-    pub(crate) fn forget(&mut self, now: Duration, kept: Duration, shown: &BTreeMap<String, Entry>) {
+    pub(crate) fn forget(&mut self, now: Duration, kept: Duration, shown: &Entries) {
         self.known.retain(|name, known| {
-            known.gone = if shown.contains_key(name) { None } else { Some(known.gone.unwrap_or(now)) };
+            known.gone = if shown.contains(name) { None } else { Some(known.gone.unwrap_or(now)) };
             known.gone.is_none_or(|gone| now.saturating_sub(gone) < kept)
         });
     }

@@ -89,7 +89,15 @@ impl Pool {
         let memory = options.memory.as_deref().map(recall).unwrap_or_default();
         let bump = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
         let id = Id { address: advertise, bump };
-        let me = Record { name: options.name, node_id: options.node_id, id, version: 1, tags: options.tags, leaving: false, pruned: false };
+        let me = Record {
+            name: options.name.into(),
+            node_id: options.node_id.into(),
+            id,
+            version: 1,
+            tags: options.tags,
+            leaving: false,
+            pruned: false,
+        };
         let core = Core::new(me, options.timing, &options.label, options.keyring, memory.clock, rand::random());
         let previous = if memory.left && !options.rejoin_after_leave { Vec::new() } else { memory.peers };
         let shared = Arc::new(Shared {
@@ -402,7 +410,7 @@ impl Pool {
         let refused = self.shared.core.lock().refuse(&state);
         if let Some(why) = refused {
             counter!("consul_gossip_joins_refused").increment(1);
-            tracing::warn!(%from, name = state.from.name, "a member was not let in: {why}");
+            tracing::warn!(%from, name = %state.from.name, "a member was not let in: {why}");
             return Reply::Refused(why);
         }
         self.drive(|core, now| {

@@ -4,6 +4,8 @@
 //! meant for this pool is dropped before anything of it is looked at. With a keyring the rest is
 //! sealed and bound to these first bytes.
 
+use std::sync::Arc;
+
 use foca::Member as Probed;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,7 +42,7 @@ pub(crate) struct Datagram<'p> {
 /// News that ride on the probing's packets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum News {
-    Record(Record),
+    Record(Arc<Record>),
     Event(Event),
 }
 
@@ -48,11 +50,11 @@ pub(crate) enum News {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Who sends it.
-    pub(crate) from: Record,
+    pub(crate) from: Arc<Record>,
     /// It wants to be let in; otherwise it is in already.
     pub(crate) joining: bool,
     pub(crate) probed: Vec<Probed<Id>>,
-    pub(crate) members: Vec<(Record, Status, Option<Coordinate>)>,
+    pub(crate) members: Vec<(Arc<Record>, Status, Option<Coordinate>)>,
     pub(crate) events: Vec<Event>,
     pub(crate) clock: u64,
 }

@@ -22,19 +22,17 @@ impl Core {
             return;
         }
         self.reaped = now;
-        let before = self.entries.len();
-        self.entries.retain(|_, entry| match entry.status {
-            Status::Failed => now.saturating_sub(entry.since) < FAILED_KEPT,
-            Status::Left => now.saturating_sub(entry.since) < LEFT_KEPT,
-            Status::Alive | Status::Leaving => true,
+        let gone = self.entries.take(|entry| match entry.status {
+            Status::Failed => now.saturating_sub(entry.since) >= FAILED_KEPT,
+            Status::Left => now.saturating_sub(entry.since) >= LEFT_KEPT,
+            Status::Alive | Status::Leaving => false,
         });
-        if self.entries.len() != before {
-            self.described = self.entries.values().map(|entry| entry.record.id.address).collect();
+        if !gone.is_empty() {
             self.outputs.push(Output::Changed);
         }
         let mut inbox = self.inbox.lock();
         inbox.forget(now, FAILED_KEPT, &self.entries);
         self.unseen.retain(|_, record| inbox.known.contains_key(&record.name));
-        self.coordinates.retain(|address, _| self.described.contains(address));
+        self.coordinates.retain(|address, _| self.entries.has_address(address));
     }
 }

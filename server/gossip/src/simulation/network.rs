@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -70,7 +71,7 @@ fn name(member: usize) -> String {
 
 fn record(member: usize) -> Record {
     let id = Id { address: address(member), bump: 1 };
-    Record { name: name(member), node_id: String::new(), id, version: 1, tags: BTreeMap::new(), leaving: false, pruned: false }
+    Record { name: name(member).into(), node_id: "".into(), id, version: 1, tags: BTreeMap::new(), leaving: false, pruned: false }
 }
 
 impl Network {
@@ -101,7 +102,7 @@ impl Network {
     /// A member that knows nobody.
     pub(super) fn add(&mut self, member: usize) {
         let seed = self.rng.random();
-        let own = Record { node_id: format!("id{member}"), ..record(member) };
+        let own = Record { node_id: format!("id{member}").into(), ..record(member) };
         let core = Core::new(own, Timing::lan(), "lan:dc1", None, 0, seed);
         while self.members.len() <= member {
             self.members.push(None);
@@ -118,7 +119,8 @@ impl Network {
         for member in 0..members {
             self.add(member);
         }
-        let records: Vec<Record> = (0..members).map(|member| Record { node_id: format!("id{member}"), ..record(member) }).collect();
+        let described = |member| Arc::new(Record { node_id: format!("id{member}").into(), ..record(member) });
+        let records: Vec<Arc<Record>> = (0..members).map(described).collect();
         for member in 0..members {
             let known = records.iter().filter(|record| record.id.address != address(member));
             let state = crate::wire::State {
