@@ -190,11 +190,8 @@ impl Core {
     pub(crate) fn merge(&mut self, now: Duration, state: State) {
         self.now = now;
         self.inbox.lock().events.witness(state.clock);
-        let _ = self.probing.apply_many(
-            state.probed.into_iter().filter(|member| member.id().address != self.me.id.address),
-            false,
-            &mut self.runtime,
-        );
+        let news = self.unlike_known(state.probed);
+        let _ = self.probing.apply_many(news.into_iter(), false, &mut self.runtime);
         let _ = self.probing.apply_many(std::iter::once(Probed::alive(state.from.id)), state.joining, &mut self.runtime);
         if state.joining {
             // Whoever is here already has never heard of it.
@@ -317,6 +314,11 @@ impl Core {
         self.coordinates.get(&self.entries.get(name)?.record.id.address).copied()
     }
 
+    /// How many members are up, this one included.
+    pub(crate) fn size(&self) -> usize {
+        self.up.len() + 1
+    }
+
     /// How this member rates its own health: 0 is well.
     pub(crate) fn health(&self) -> u32 {
         self.health
@@ -340,6 +342,18 @@ impl Core {
     /// Some member that is up and has not been described here: the news of it were lost.
     pub(crate) fn pick_undescribed(&self) -> Option<SocketAddr> {
         self.undescribed.first().copied()
+    }
+
+    /// Those of `probed` that say something which the probing does not know. It searches its members
+    /// for each that it is told, and two that compare themselves agree on nearly all.
+    fn unlike_known(&self, mut probed: Vec<Probed<Id>>) -> Vec<Probed<Id>> {
+        let known: HashMap<SocketAddr, &Probed<Id>> =
+            self.probing.iter_membership_state().map(|member| (member.id().address, member)).collect();
+        probed.retain(|member| {
+            let address = member.id().address;
+            address != self.me.id.address && known.get(&address).is_none_or(|known| *known != member)
+        });
+        probed
     }
 
     fn tell_of_me(&mut self) {
@@ -460,7 +474,7 @@ impl Core {
     /// Gives the probing what depends on the pool's size and on this member's health.
     fn reconfigure(&mut self) {
         // News of every member come one by one: a tenth more or less changes nothing.
-        let (size, health) = (self.up.len() + 1, self.health);
+        let (size, health) = (self.size(), self.health);
         let (before, rated) = self.configured;
         if health != rated || size.abs_diff(before) * 10 > before {
             self.configured = (size, health);

@@ -438,7 +438,8 @@ impl Pool {
 
     async fn compare(self) {
         loop {
-            sleep(self.shared.timing.compare.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
+            let every = self.shared.timing.compare_every(self.shared.core.lock().size());
+            sleep(every.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
             let peer = self.shared.core.lock().pick(Status::Alive);
             if let Some(peer) = peer
                 && let Err(error) = self.compare_with(&peer.to_string(), false).await

@@ -22,7 +22,7 @@ pub struct Timing {
     pub suspicion: Duration,
     /// Each so often news are sent on.
     pub gossip: Duration,
-    /// Each so often everything is compared with one other member.
+    /// Each so often everything is compared with one other member, in a pool of up to 32.
     pub compare: Duration,
 }
 
@@ -58,6 +58,13 @@ impl Timing {
             gossip: Duration::from_millis(100),
             compare: Duration::from_secs(15),
         }
+    }
+
+    /// The time between two comparisons in a pool of `size`: what is compared grows with the pool, so
+    /// the pause does as well, by one `compare` for each doubling beyond 32.
+    pub(crate) fn compare_every(&self, size: usize) -> Duration {
+        let doublings = (size.max(1) as f64 / 32.0).log2().ceil().max(0.0);
+        self.compare.mul_f64(1.0 + doublings)
     }
 
     /// What the probing is told for a pool of `size`, when this member's own health is `health`: who

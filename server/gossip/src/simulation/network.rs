@@ -38,6 +38,8 @@ pub(super) struct Network {
     pub(super) weather: Weather,
     pub(super) packets: u64,
     pub(super) bytes: u64,
+    /// Bytes of comparisons, once they are wanted.
+    pub(super) compared: Option<u64>,
     rng: SmallRng,
     now: Duration,
     members: Vec<Option<Core>>,
@@ -80,6 +82,7 @@ impl Network {
             weather,
             packets: 0,
             bytes: 0,
+            compared: None,
             rng: SmallRng::seed_from_u64(seed),
             now: Duration::ZERO,
             members: Vec::new(),
@@ -186,9 +189,9 @@ impl Network {
         self.deaths.keys().filter(|(_, name)| name[1..].parse().is_ok_and(|member: usize| !self.dead.contains(&member))).count()
     }
 
-    /// Running members that somebody held for dead.
-    pub(super) fn deaths_told_of(&self) -> BTreeSet<String> {
-        self.deaths.keys().map(|(_, name)| name.clone()).collect()
+    /// Running members that somebody held for dead since the last call.
+    pub(super) fn deaths_told_of(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.deaths).into_keys().map(|(_, name)| name).collect()
     }
 
     /// Rounds of gossip until an event of `member` is known to all.
@@ -257,6 +260,9 @@ impl Network {
                 |_| None,
             )
         });
+        if let Some(bytes) = &mut self.compared {
+            *bytes += answer.iter().map(|answer| 2 * crate::wire::encode(answer).len() as u64).sum::<u64>();
+        }
         if let Some(answer) = answer {
             self.with(from, |core| core.merge(now, answer));
         }
@@ -305,7 +311,8 @@ impl Network {
                 self.exchange(member, number(peer), at == 1);
             }
         }
-        let pause = Timing::lan().compare.mul_f64(0.8 + 0.4 * self.rng.random::<f64>());
+        let every = Timing::lan().compare_every(self.members[member].as_ref().map_or(1, Core::size));
+        let pause = every.mul_f64(0.8 + 0.4 * self.rng.random::<f64>());
         self.push(pause, Happening::Compare { member });
     }
 
