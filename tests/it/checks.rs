@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tonic_health::ServingStatus;
 use tonic_health::server::health_reporter;
 
+use crate::cluster::fleet::Fleet;
 use crate::watch::next;
 
 /// One service, followed on all three faces.
@@ -188,6 +189,27 @@ async fn an_alias_follows_another_instance_here_or_on_another_node() {
     eventually!(PATIENCE, node.get("/v1/agent/checks").json()["far"]["Status"] == "warning");
     far("passing");
     eventually!(PATIENCE, node.get("/v1/agent/checks").json()["far"]["Status"] == "passing");
+}
+
+#[test]
+fn an_alias_on_an_agent_without_a_log_follows_a_node_elsewhere() {
+    let fleet = Fleet::start("dc1", 1, 1);
+    let (server, client) = (&fleet.servers[0], &fleet.clients[0]);
+    let far = |status: &str| {
+        let check = json!({"Node": "far", "CheckID": "disk", "Name": "disk", "Status": status, "ServiceID": "db"});
+        let body = json!({"Node": "far", "Address": "10.9.9.9", "Service": {"Service": "db"}, "Check": check});
+        server.put("/v1/catalog/register", body.to_string()).expect(200);
+    };
+    let check = json!({"Name": "far", "AliasNode": "far", "AliasService": "db"});
+    client.put("/v1/agent/check/register", check.to_string()).expect(200);
+    let alias = || client.get("/v1/agent/checks").json()["far"].clone();
+    eventually!(PATIENCE, alias()["Output"] == "node `far` is not registered");
+    for status in ["passing", "warning", "critical", "passing"] {
+        far(status);
+        eventually!(PATIENCE, alias()["Status"] == status, "the alias follows to {status}");
+        let shown = || server.get("/v1/health/state/any").json();
+        eventually!(PATIENCE, shown().as_array().unwrap().iter().any(|check| check["CheckID"] == "far" && check["Status"] == status));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Several agents that are one system: servers that find each other in any order, agents without a
 //! log that answer everything, leaders that die, stop and come back, datacenters that meet.
 
-mod fleet;
+pub(crate) mod fleet;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

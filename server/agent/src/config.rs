@@ -72,6 +72,8 @@ pub struct Config {
     pub max_query_time: Duration,
     /// Bytes of output kept of a check run.
     pub check_output_max_size: usize,
+    /// Whether the outputs of checks are dropped.
+    pub discard_check_output: bool,
     /// How checks write their output: at once when the status changes, else at most this often.
     pub check_update_interval: Duration,
     /// Whether checks may run programs, and who may ask for it.

@@ -69,7 +69,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     let (requests, probes) = mpsc::channel(PROBES);
     let (reports, results) = mpsc::channel(PROBES);
     tasks.spawn(checks::Prober::start(probes, reports, checks::Options::default(), core.clone()));
-    let agent = Agent::new(agent_options(&config, &identity), upstream(&config, &consensus, &forward), requests)?;
+    let agent = Agent::new(agent_options(&config, &identity), upstream(&config, &consensus, &hub, &forward), requests)?;
     let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone(), pools.clone());
 
     metrics.observe(service.clone());
@@ -92,7 +92,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
         };
         ready?;
         register_self(&consensus, &identity, &node, &shutdown).await;
-        tasks.spawn(leader::run(service.clone(), node, config.bootstrap_expect as usize, core.clone()));
+        tasks.spawn(leader::run(service.clone(), config.bootstrap_expect as usize, core.clone()));
     }
     if !config.server {
         await_servers(&forward_known, &config, &shutdown).await;
@@ -143,13 +143,13 @@ struct Ids {
 }
 
 /// Where the agent finds the catalog.
-fn upstream(config: &Config, consensus: &Consensus, forward: &Option<Forward>) -> Upstream {
+fn upstream(config: &Config, consensus: &Consensus, hub: &Arc<Hub>, forward: &Option<Forward>) -> Upstream {
     match forward {
         Some(forward) if !config.server => {
             let forward = forward.clone();
             Remote::new(Arc::new(move || forward.servers())).into()
         }
-        _ => consensus.clone().into(),
+        _ => (consensus.clone(), hub.clone()).into(),
     }
 }
 
@@ -232,6 +232,7 @@ fn agent_options(config: &Config, identity: &Identity) -> AgentOptions {
         data_dir: config.data_dir.clone(),
         output_interval: config.check_update_interval,
         output_bytes_max: config.check_output_max_size,
+        discard_output: config.discard_check_output,
         scripts: config.scripts,
         ..AgentOptions::new(identity.clone(), node(config, identity))
     }

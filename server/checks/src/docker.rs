@@ -46,6 +46,19 @@ pub(crate) struct Exec {
     pub(crate) output_bytes_max: usize,
 }
 
+/// What is run: the arguments as they are, or by a shell. A shell is given one argument as the text of a
+/// script, and several as one command whose words stay whole.
+pub(crate) fn command(shell: &str, args: Vec<String>) -> Vec<String> {
+    if shell.is_empty() {
+        return args;
+    }
+    let script = match args.as_slice() {
+        [script] => script.clone(),
+        words => words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect::<Vec<_>>().join(" "),
+    };
+    vec![shell.to_owned(), "-c".to_owned(), script]
+}
+
 impl Exec {
     /// Runs the program once.
     pub(crate) async fn run(&self) -> Finding {
@@ -142,4 +155,17 @@ async fn open(engine: &str, deadline: Instant) -> Result<(SendRequest<Full<Bytes
     // A connection that breaks shows in the answer.
     driver.spawn(async move { drop(connection.await) });
     Ok((sender, driver))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_gets_a_script_or_a_command_whose_words_stay_whole() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(command("", words(&["ls", "a b"])), ["ls", "a b"]);
+        assert_eq!(command("/bin/ash", words(&["test -f /x && echo ok"])), ["/bin/ash", "-c", "test -f /x && echo ok"]);
+        assert_eq!(command("/bin/sh", words(&["echo", "it's", "a b"])), ["/bin/sh", "-c", r"'echo' 'it'\''s' 'a b'"]);
+    }
 }

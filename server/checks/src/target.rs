@@ -77,7 +77,8 @@ impl Target {
             "docker" => {
                 let container = text(&definition.docker_container_id);
                 let engine = docker::engine();
-                Target::Docker(docker::Exec { engine, container, args: args(), timeout: timeout(SCRIPT_TIMEOUT), output_bytes_max })
+                let args = docker::command(definition.shell.as_deref().unwrap_or_default(), args());
+                Target::Docker(docker::Exec { engine, container, args, timeout: timeout(SCRIPT_TIMEOUT), output_bytes_max })
             }
             kind => Target::Fault(format!("a check of kind `{kind}` is not run on this system")),
         }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use proto::internal::v1 as pb;
 use proto::internal::v1::remote_service_client::RemoteServiceClient;
 use proto::internal::v1::remote_service_server::{RemoteService, RemoteServiceServer};
-use state::{Command, Millis, Operation, Outcome, Row, Tables, TablesBuilder};
-use tokio::time::timeout;
+use state::{Command, LogIndex, Millis, NodeView, Operation, Outcome, Row, Tables, TablesBuilder};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -20,6 +20,9 @@ use crate::{Consensus, Consistency};
 
 /// How long a server may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long a server waits at most for the change of a node.
+const WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// Names the servers that can be asked, the one to be asked first in front.
 pub type Candidates = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -51,17 +54,33 @@ impl Remote {
 
     /// Reads one node with everything on it.
     pub async fn read_node(&self, name: &str) -> Result<Arc<Tables>, Error> {
-        let ask =
-            |mut client: RemoteServiceClient<Channel>| async move { client.read_node(pb::ReadNodeRequest { name: name.to_owned() }).await };
-        let pb::ReadNodeResponse { rows, nodes } = self.ask(ask).await?;
+        let request = pb::ReadNodeRequest { name: name.to_owned(), seen_index: None, wait_ms: 0 };
+        let (tables, nodes) = self.read(&request).await?;
+        self.nodes.store(nodes, Ordering::Relaxed);
+        self.latest.store(tables.clone());
+        Ok(tables)
+    }
+
+    /// A node, once it is not any more as it was at index `seen`, where 0 stands for a node that is not
+    /// registered. The server waits for `wait` at most, and then answers what there is.
+    pub async fn follow_node(&self, name: &str, seen: Option<LogIndex>, wait: Duration) -> Result<Option<Arc<NodeView>>, Error> {
+        let wait_ms = wait.min(WAIT_MAX).as_millis() as u64;
+        let request = pb::ReadNodeRequest { name: name.to_owned(), seen_index: seen.map(|index| index.0), wait_ms };
+        let (tables, _) = self.read(&request).await?;
+        Ok(tables.node(name).cloned())
+    }
+
+    /// The tables with that node in them alone, and how many nodes the catalog has.
+    async fn read(&self, request: &pb::ReadNodeRequest) -> Result<(Arc<Tables>, usize), Error> {
+        let patience = ANSWER + Duration::from_millis(request.wait_ms);
+        let ask = |mut client: RemoteServiceClient<Channel>| async move { client.read_node(request.clone()).await };
+        let pb::ReadNodeResponse { rows, nodes } = self.ask(patience, ask).await?;
         let mut builder = TablesBuilder::default();
         for row in rows {
             builder.push(store::encode::row::decode(&row).map_err(|error| Error::Fatal(error.to_string().into()))?);
         }
-        let tables = Arc::new(builder.finish().map_err(|error| Error::Fatal(error.to_string().into()))?);
-        self.nodes.store(usize::try_from(nodes).unwrap_or(usize::MAX), Ordering::Relaxed);
-        self.latest.store(tables.clone());
-        Ok(tables)
+        let tables = builder.finish().map_err(|error| Error::Fatal(error.to_string().into()))?;
+        Ok((Arc::new(tables), usize::try_from(nodes).unwrap_or(usize::MAX)))
     }
 
     /// Proposes a command. Answers the state machine's refusal, if it refused.
@@ -71,20 +90,20 @@ impl Remote {
             let command = command.clone();
             async move { client.apply(pb::ApplyRequest { command }).await }
         };
-        let pb::ApplyResponse { refused } = self.ask(ask).await?;
+        let pb::ApplyResponse { refused } = self.ask(ANSWER, ask).await?;
         Ok(Some(refused).filter(|refused| !refused.is_empty()))
     }
 
     /// Asks one server after the other. What is asked here may be done twice: it says how something
     /// shall be, not what shall be changed.
-    async fn ask<T, F>(&self, ask: impl Fn(RemoteServiceClient<Channel>) -> F) -> Result<T, Error>
+    async fn ask<T, F>(&self, patience: Duration, ask: impl Fn(RemoteServiceClient<Channel>) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         for address in (self.candidates)() {
             let Ok(channel) = self.peers.channel(&address).await else { continue };
             let client = RemoteServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
-            match timeout(ANSWER, ask(client)).await {
+            match timeout(patience, ask(client)).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => tracing::debug!(%status, server = address, "a server did not answer; the next one is asked"),
                 Err(_) => tracing::debug!(server = address, "a server did not answer in time; the next one is asked"),
@@ -122,8 +141,17 @@ impl RemoteService for RemoteFace {
     }
 
     async fn read_node(&self, request: Request<pb::ReadNodeRequest>) -> Result<Response<pb::ReadNodeResponse>, Status> {
-        let pb::ReadNodeRequest { name } = request.into_inner();
-        let tables = self.consensus.read(Consistency::Leased).await.map_err(|error| Status::unavailable(chain(&error)))?;
+        let pb::ReadNodeRequest { name, seen_index, wait_ms } = request.into_inner();
+        let mut tables = self.consensus.read(Consistency::Leased).await.map_err(|error| Status::unavailable(chain(&error)))?;
+        let deadline = Instant::now() + Duration::from_millis(wait_ms).min(WAIT_MAX);
+        let index_in = |tables: &Tables| tables.node(&name).map_or(0, |view| view.index.0);
+        while Some(index_in(&tables)) == seen_index {
+            let next = self.consensus.inner.outcomes.applied(tables.applied().0 + 1);
+            if timeout_at(deadline, next).await.is_err() {
+                break;
+            }
+            tables = self.consensus.tables();
+        }
         let rows = tables.node(&name).map(|view| rows_of(view)).unwrap_or_default();
         Ok(Response::new(pb::ReadNodeResponse { rows, nodes: tables.nodes_len() as u64 }))
     }

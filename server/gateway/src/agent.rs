@@ -6,10 +6,9 @@ mod monitor;
 
 use axum::body::Body;
 use http::HeaderName;
-use service::agent::LocalService;
 use service::{Error, Reason};
 use state::{Check, Service, Status};
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::Duration;
 
 pub(crate) use about::{about, members, metrics, version};
 pub(crate) use health::{health_by_id, health_by_name};
@@ -24,9 +23,6 @@ use crate::request::{self, Ask};
 use crate::status::{Fault, Outcome, local};
 
 const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
-
-/// How often a request that waits for a change of one local instance looks at it.
-const HASH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// `PUT /v1/agent/service/register`
 pub(crate) async fn register_service(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome<Reply> {
@@ -168,23 +164,10 @@ pub(crate) async fn service(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
         Duration::ZERO => gateway.service.limits().blocking_wait_default,
         wait => wait.min(gateway.service.limits().blocking_wait_max),
     };
-    let deadline = Instant::now() + wait;
     let known = ask.params.get("hash");
-    let (local, hash) = loop {
-        let (local, hash) = find(gateway, ask, &id)?;
-        if known != Some(&hash) || Instant::now() >= deadline {
-            break (local, hash);
-        }
-        sleep_until(deadline.min(Instant::now() + HASH_INTERVAL)).await;
-    };
+    let found = gateway.service.agent().service_once_changed(&ask.caller, &id, known, wait).await;
+    let (local, hash) = found.ok_or_else(|| Fault::missing(format!("unknown service ID: {id}")))?;
     let mut json = Json::new();
     shape::service(&mut json, &local, &gateway.service.identity().datacenter, Some(&hash));
     Ok(gateway.json(ask, json).with_text(CONTENT_HASH, &hash))
-}
-
-fn find(gateway: &Gateway, ask: &Ask, id: &str) -> Outcome<(LocalService, String)> {
-    let local = gateway.service.agent().service(&ask.caller, id);
-    let local = local.ok_or_else(|| Fault::missing(format!("unknown service ID: {id}")))?;
-    let hash = local.content_hash();
-    Ok((local, hash))
 }

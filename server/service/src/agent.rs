@@ -24,13 +24,14 @@ mod validate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use state::probe::{Report, Request};
-use state::{Check, Status, Str};
+use state::{Check, NodeInput, Status, Str};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use model::{AgentOptions, CheckRegistration, LocalService, Scripts, ServiceDefinition, Source};
@@ -64,6 +65,10 @@ struct Inner {
     pushing: tokio::sync::Mutex<()>,
     /// The catalog must be told something.
     changed: Notify,
+    /// The next comparison with the catalog is to be one of everything.
+    whole_wanted: AtomicBool,
+    /// This node as the catalog is to show it now.
+    node: RwLock<Arc<NodeInput>>,
     /// A timer was set.
     timer_set: Notify,
     /// What the configuration files defined last.
@@ -85,7 +90,6 @@ impl Agent {
         }
         let (reloads, reload_requests) = reload::channel();
         let inner = Inner {
-            options,
             upstream: upstream.into(),
             prober,
             storage,
@@ -93,10 +97,13 @@ impl Agent {
             registering: tokio::sync::Mutex::new(()),
             pushing: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
+            whole_wanted: AtomicBool::new(false),
+            node: RwLock::new(Arc::new(options.node.clone())),
             timer_set: Notify::new(),
             configured: Mutex::default(),
             reloads,
             reload_requests: Mutex::new(Some(reload_requests)),
+            options,
         };
         Ok(Agent { inner: Arc::new(inner) })
     }
@@ -164,6 +171,33 @@ impl Agent {
         let mut services = self.inner.local.lock().services();
         services.retain(|_, service| self.authorize(caller, Right::ServiceRead(&service.row.name)).is_ok());
         services
+    }
+
+    /// One instance registered here and the digest of what can be seen of it. With `known` this waits
+    /// until the digest is another, for `wait` at most.
+    pub async fn service_once_changed(
+        &self,
+        caller: &Caller,
+        id: &str,
+        known: Option<&str>,
+        wait: Duration,
+    ) -> Option<(LocalService, String)> {
+        let deadline = Instant::now() + wait;
+        let mut changes = self.inner.local.lock().service_changes();
+        loop {
+            changes.borrow_and_update();
+            let service = self.service(caller, id)?;
+            let hash = service.content_hash();
+            let is_new = known != Some(&*hash);
+            if is_new || !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                return Some((service, hash));
+            }
+        }
+    }
+
+    /// This node as the catalog is to show it.
+    pub fn node(&self) -> Arc<NodeInput> {
+        self.inner.node.read().clone()
     }
 
     /// One instance registered here.
@@ -341,9 +375,10 @@ fn restore(local: &mut Local, storage: &Storage, node: &Str) -> Result<(), Error
         local.put_service(service.into_local(node), now);
     }
     for check in checks {
+        let critical_since = check.critical_for().map(|ago| now.checked_sub(ago).unwrap_or(now));
         let (row, token) = check.into_check(node);
         let is_orphan = !row.service_id.is_empty() && local.service(&row.service_id).is_none();
-        let check = NewCheck { row, status: None, token, source: Source::Api };
+        let check = NewCheck { row, status: None, token, source: Source::Api, critical_since };
         if is_orphan {
             tracing::warn!(
                 check_id = &*check.row.id,

@@ -10,7 +10,7 @@ mod servers;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use state::{NodeInput, Outcome};
+use state::Outcome;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -30,9 +30,8 @@ const ROUND: Duration = Duration::from_secs(60);
 /// just been started may know less than there is.
 const UNKNOWN_KEPT: Duration = Duration::from_secs(10 * 60);
 
-/// Does the leader's duties whenever this server leads, until `stop`. `node` is this machine as the
-/// catalog is to show it, `least` how many servers the cluster was begun with.
-pub async fn run(service: Service, node: NodeInput, least: usize, stop: CancellationToken) {
+/// Does the leader's duties whenever this server leads, until `stop`. `least` is how many servers the cluster was begun with.
+pub async fn run(service: Service, least: usize, stop: CancellationToken) {
     let mut leader = service.consensus().leader();
     let own = service.consensus().id();
     loop {
@@ -49,15 +48,15 @@ pub async fn run(service: Service, node: NodeInput, least: usize, stop: Cancella
         tokio::select! {
             () = stop.cancelled() => return,
             () = lost => tracing::info!("this server leads no longer"),
-            () = lead(&service, &node, least) => {}
+            () = lead(&service, least) => {}
             () = expire::run(&service) => {}
         }
     }
 }
 
 /// Never returns.
-async fn lead(service: &Service, node: &NodeInput, least: usize) {
-    while let Err(error) = reconcile_self(service.consensus(), service.identity(), node).await {
+async fn lead(service: &Service, least: usize) {
+    while let Err(error) = reconcile_self(service.consensus(), service.identity(), &service.agent().node()).await {
         tracing::warn!(%error, "this server is not in its own catalog yet; trying again");
         sleep(RETRY).await;
     }

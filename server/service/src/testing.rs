@@ -48,7 +48,7 @@ pub async fn dev_with(limits: Limits) -> Service {
         datacenter: identity.datacenter.clone(),
         ..Default::default()
     };
-    let agent = Agent::new(AgentOptions::new(identity.clone(), node), consensus.clone(), prober).expect("nothing is loaded");
+    let agent = Agent::new(AgentOptions::new(identity.clone(), node), (consensus.clone(), hub.clone()), prober).expect("nothing is loaded");
     tokio::spawn(agent.clone().run(results, stop));
     tokio::spawn(async move {
         while requests.recv().await.is_some() {}

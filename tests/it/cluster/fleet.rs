@@ -3,19 +3,19 @@
 use harness::{Node, Setup};
 
 /// Servers and agents without a log.
-pub(super) struct Fleet {
-    pub(super) servers: Vec<Node>,
-    pub(super) clients: Vec<Node>,
+pub(crate) struct Fleet {
+    pub(crate) servers: Vec<Node>,
+    pub(crate) clients: Vec<Node>,
 }
 
 /// A server of `datacenter` that expects `expect` of them and joins by `others`.
-pub(super) fn server_of(datacenter: &str, n: usize, expect: usize, others: &[String]) -> Setup {
+pub(crate) fn server_of(datacenter: &str, n: usize, expect: usize, others: &[String]) -> Setup {
     let setup = agent(datacenter, &format!("{datacenter}-server-{n}"), others);
     setup.flag("-server").flag(format!("-bootstrap-expect={expect}")).and("-server-port=8300").and("-serf-wan-port=8302")
 }
 
 /// An agent without a log.
-pub(super) fn client_of(datacenter: &str, n: usize, others: &[String]) -> Setup {
+pub(crate) fn client_of(datacenter: &str, n: usize, others: &[String]) -> Setup {
     agent(datacenter, &format!("{datacenter}-client-{n}"), others)
 }
 
@@ -31,7 +31,7 @@ fn agent(datacenter: &str, name: &str, others: &[String]) -> Setup {
 
 impl Fleet {
     /// Starts all of them at the same moment, and waits until each is ready.
-    pub(super) fn start(datacenter: &str, servers: usize, clients: usize) -> Fleet {
+    pub(crate) fn start(datacenter: &str, servers: usize, clients: usize) -> Fleet {
         // Each is told of all servers, itself among them: as one configuration for all has it.
         let bare: Vec<Setup> = (0..servers).map(|n| server_of(datacenter, n, servers, &[])).collect();
         let addresses: Vec<String> = bare.iter().map(|setup| setup.address().to_string()).collect();
@@ -47,12 +47,12 @@ impl Fleet {
     }
 
     /// Everybody, servers first.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.servers.iter().chain(&self.clients)
     }
 
     /// Where the servers are.
-    pub(super) fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         self.servers.iter().map(|node| node.setup().address().to_string()).collect()
     }
 }

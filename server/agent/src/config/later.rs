@@ -70,7 +70,6 @@ pub(crate) const TOP_LATER: &[Later] = &[
     harmless("disable_coordinates"),
     // what the agent runs
     fatal("watches"),
-    harmless("discard_check_output"),
     fatal("unix_sockets"),
     fatal("connect"),
     fatal("config_entries"),

@@ -77,6 +77,7 @@ pub(crate) struct Raw {
     pub(crate) default_query_time: Duration,
     pub(crate) max_query_time: Duration,
     pub(crate) check_output_max_size: usize,
+    pub(crate) discard_check_output: bool,
     pub(crate) check_update_interval: Duration,
     pub(crate) script_checks: bool,
     pub(crate) local_script_checks: bool,
@@ -117,6 +118,7 @@ impl Raw {
             default_query_time: Duration::from_secs(300),
             max_query_time: Duration::from_secs(600),
             check_output_max_size: 4096,
+            discard_check_output: false,
             check_update_interval: Duration::from_secs(300),
             script_checks: false,
             local_script_checks: false,
@@ -200,6 +202,7 @@ impl Raw {
         set(&mut self.default_query_time, keys.duration("default_query_time"));
         set(&mut self.max_query_time, keys.duration("max_query_time"));
         set(&mut self.check_output_max_size, keys.number::<u32>("check_output_max_size").map(|size| size as usize));
+        set(&mut self.discard_check_output, keys.flag("discard_check_output"));
         set(&mut self.check_update_interval, keys.duration("check_update_interval"));
         set(&mut self.script_checks, keys.flag("enable_script_checks"));
         set(&mut self.local_script_checks, keys.flag("enable_local_script_checks"));

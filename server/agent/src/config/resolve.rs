@@ -51,6 +51,7 @@ pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
         default_query_time: raw.default_query_time,
         max_query_time: raw.max_query_time,
         check_output_max_size: raw.check_output_max_size,
+        discard_check_output: raw.discard_check_output,
         check_update_interval: raw.check_update_interval,
         scripts: match (raw.script_checks, raw.local_script_checks) {
             (true, _) => Scripts::Enabled,

@@ -12,16 +12,21 @@ use imbl::OrdMap;
 use state::anti_entropy::{self, Scope};
 use state::deadlines::Deadlines;
 use state::probe::{Probe, Report, Request, Run};
-use state::{Check, NodeView, Operation, Service, Status, Str};
+use state::{Check, NodeInput, NodeView, Operation, Service, Status, Str};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::alias::ALIAS;
 use super::maintenance::MAINTENANCE;
 use super::model::{AgentOptions, LocalService, Source};
+use super::storage::CheckToStore;
 use super::validate::NewCheck;
 
 /// What the output of a TTL check says when nobody reported in time.
 const TTL_EXPIRED: &str = "TTL expired";
+
+/// How long a check may run that says nothing of it, in milliseconds.
+const RESULT_WITHIN_MS: u64 = 30_000;
 
 /// Who registered something, and with what secret.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,6 +61,9 @@ struct Runner {
     registrant: Registrant,
     run: Run,
     critical_since: Option<Instant>,
+    /// Until then the check may show that it is well again, after a start: its instance is not taken
+    /// away before.
+    spared_until: Option<Instant>,
 }
 
 /// Marks of what the catalog has not seen, each with the number of the change.
@@ -80,6 +88,7 @@ impl Marks {
 pub(super) struct Local {
     output_interval: Duration,
     output_bytes_max: usize,
+    discard_output: bool,
     services: OrdMap<Str, Arc<Service>>,
     registrants: BTreeMap<Str, Registrant>,
     checks: OrdMap<Str, Arc<Check>>,
@@ -91,6 +100,10 @@ pub(super) struct Local {
     orphans: BTreeMap<Str, NewCheck>,
     timers: Deadlines<Instant, Timer>,
     counter: u64,
+    /// Grows with each change of an instance.
+    services_version: watch::Sender<u64>,
+    /// Grows with each change of a check or an instance.
+    checks_version: watch::Sender<u64>,
 }
 
 impl Local {
@@ -99,6 +112,7 @@ impl Local {
         Local {
             output_interval: options.output_interval,
             output_bytes_max: options.output_bytes_max,
+            discard_output: options.discard_output,
             services: OrdMap::new(),
             registrants: BTreeMap::new(),
             checks: OrdMap::new(),
@@ -109,7 +123,33 @@ impl Local {
             orphans: BTreeMap::new(),
             timers: Deadlines::default(),
             counter: 0,
+            services_version: watch::Sender::new(0),
+            checks_version: watch::Sender::new(0),
         }
+    }
+
+    /// Tells of each change of an instance.
+    pub(super) fn service_changes(&self) -> watch::Receiver<u64> {
+        self.services_version.subscribe()
+    }
+
+    /// Tells of each change of a check or an instance.
+    pub(super) fn check_changes(&self) -> watch::Receiver<u64> {
+        self.checks_version.subscribe()
+    }
+
+    fn services_changed(&self) {
+        self.services_version.send_modify(|version| *version += 1);
+        self.checks_changed();
+    }
+
+    fn checks_changed(&self) {
+        self.checks_version.send_modify(|version| *version += 1);
+    }
+
+    /// Whether outputs are dropped from now on. What is there goes with the next result of each check.
+    pub(super) fn set_discard_output(&mut self, discard: bool) {
+        self.discard_output = discard;
     }
 
     /// How long outputs that change wait from now on; what waits already keeps its time.
@@ -147,8 +187,9 @@ impl Local {
     }
 
     /// The check as it is to be stored, should it be registered now.
-    pub(super) fn stored_check(&self, id: &str) -> Option<(Arc<Check>, Registrant)> {
-        Some((self.checks.get(id)?.clone(), self.runners.get(id)?.registrant.clone()))
+    fn stored_check(&self, id: &str) -> Option<CheckToStore> {
+        let (row, runner) = (self.checks.get(id)?.clone(), self.runners.get(id)?);
+        Some(CheckToStore { row, registrant: runner.registrant.clone(), critical_since: runner.critical_since })
     }
 
     /// `new` as it will stand: what an earlier registration for the same instance has reached is
@@ -174,6 +215,7 @@ impl Local {
         self.services.insert(id.clone(), service.row);
         let number = self.number();
         self.marks.services.insert(id.clone(), number);
+        self.services_changed();
         let waited: Vec<NewCheck> = self.orphans.values().filter(|check| check.row.service_id == id).cloned().collect();
         waited.into_iter().filter_map(|check| self.put_check(check, now)).collect()
     }
@@ -198,14 +240,23 @@ impl Local {
         let goes_on = as_before && new.status.is_none() && &*row.kind != "ttl";
         let number = self.number();
         let registrant = Registrant { token: new.token, source: new.source };
-        let runner =
-            self.runners.entry(id.clone()).or_insert_with(|| Runner { registrant: registrant.clone(), run: Run(0), critical_since: None });
+        let runner = self.runners.entry(id.clone()).or_insert_with(|| Runner {
+            registrant: registrant.clone(),
+            run: Run(0),
+            critical_since: None,
+            spared_until: None,
+        });
         runner.registrant = registrant;
+        if let Some(since) = new.critical_since {
+            runner.critical_since = Some(since);
+            runner.spared_until = Some(now + first_result_within(&row));
+        }
         if !goes_on {
             runner.run = Run(number);
         }
         self.marks.checks.insert(id.clone(), number);
         self.watch_critical(&id, now);
+        self.checks_changed();
         if goes_on { None } else { self.start(&row, Run(number)) }
     }
 
@@ -231,6 +282,7 @@ impl Local {
         let stops = self.check_ids_of(&id).iter().filter_map(|check| self.remove_check(check)).collect();
         let number = self.number();
         self.marks.services.insert(id, number);
+        self.services_changed();
         Some(stops)
     }
 
@@ -245,6 +297,7 @@ impl Local {
         self.timers.remove(&Timer::Reap(id.clone()));
         let number = self.number();
         self.marks.checks.insert(id.clone(), number);
+        self.checks_changed();
         Some(Request::Stop { check_id: id, run: Run(number) })
     }
 
@@ -280,6 +333,7 @@ impl Local {
     /// Takes over a status and an output, whoever found them.
     pub(super) fn set_status(&mut self, id: &str, status: Status, output: Str, now: Instant, chance: f64) -> Changed {
         let Some(old) = self.checks.get(id).cloned() else { return Changed::default() };
+        let output = if self.discard_output { Str::default() } else { output };
         if old.status == status && old.output == output {
             return Changed::default();
         }
@@ -295,6 +349,7 @@ impl Local {
             self.defer_output(&id, now, chance);
         }
         self.watch_critical(&id, now);
+        self.checks_changed();
         Changed { push, timer: true }
     }
 
@@ -308,6 +363,11 @@ impl Local {
         self.timers.set(Timer::Output(id.clone()), now + wait);
     }
 
+    /// Since when a check is critical.
+    pub(super) fn critical_since(&self, id: &str) -> Option<Instant> {
+        self.runners.get(id)?.critical_since
+    }
+
     /// Starts, keeps or stops the clock after which a critical check takes its instance away.
     fn watch_critical(&mut self, id: &Str, now: Instant) {
         let (Some(row), Some(runner)) = (self.checks.get(id), self.runners.get_mut(id)) else { return };
@@ -315,7 +375,10 @@ impl Local {
         let after = row.definition.deregister_critical_after_ms.filter(|_| !row.service_id.is_empty());
         runner.critical_since = (row.status == Status::Critical).then(|| runner.critical_since.unwrap_or(now));
         match (after, runner.critical_since) {
-            (Some(after), Some(since)) => self.timers.set(timer, since + Duration::from_millis(after)),
+            (Some(after), Some(since)) => {
+                let due = since + Duration::from_millis(after);
+                self.timers.set(timer, runner.spared_until.map_or(due, |spared| due.max(spared)));
+            }
             _ => {
                 self.timers.remove(&timer);
             }
@@ -357,8 +420,8 @@ impl Local {
     }
 
     /// What must be written to bring `catalog` into line: everything, or what is marked.
-    pub(super) fn differences(&self, options: &AgentOptions, catalog: Option<&NodeView>, whole: bool) -> Vec<Operation> {
-        let local = anti_entropy::Local { node: &options.node, services: &self.services, checks: &self.checks, deferred: &self.deferred };
+    pub(super) fn differences(&self, node: &NodeInput, catalog: Option<&NodeView>, whole: bool) -> Vec<Operation> {
+        let local = anti_entropy::Local { node, services: &self.services, checks: &self.checks, deferred: &self.deferred };
         if whole { anti_entropy::diff(&local, catalog) } else { anti_entropy::diff_of(&local, catalog, &self.marks.scope()) }
     }
 
@@ -372,6 +435,7 @@ impl Local {
             if let Some(service) = self.services.get(&id).cloned() {
                 self.copy_to_checks(&id, &service.name, &tags);
                 self.services.insert(id, Arc::new(Service { tags, ..(*service).clone() }));
+                self.services_changed();
             }
         }
     }
@@ -390,10 +454,10 @@ impl Local {
 
     /// Checks whose status on disk is old; takes the marks off. What the configuration defines is not
     /// on disk.
-    pub(super) fn take_unsaved(&mut self) -> Vec<(Arc<Check>, Registrant)> {
+    pub(super) fn take_unsaved(&mut self) -> Vec<CheckToStore> {
         let ids = std::mem::take(&mut self.unsaved);
         let stored = ids.iter().filter_map(|id| self.stored_check(id));
-        stored.filter(|(_, registrant)| registrant.source == Source::Api).collect()
+        stored.filter(|check| check.registrant.source == Source::Api).collect()
     }
 
     /// Marks statuses that could not be written to disk.
@@ -415,6 +479,16 @@ impl Local {
         self.counter += 1;
         self.counter
     }
+}
+
+/// How long a check that was just started may take to its first result.
+fn first_result_within(row: &Check) -> Duration {
+    let d = &row.definition;
+    let ms = match d.ttl_ms {
+        Some(ttl_ms) => ttl_ms,
+        None => d.interval_ms.unwrap_or_default().saturating_add(d.timeout_ms.unwrap_or(RESULT_WITHIN_MS)),
+    };
+    Duration::from_millis(ms)
 }
 
 /// What a TTL check says once its time is over, with what it said last.

@@ -61,6 +61,6 @@ impl Agent {
             kind: MAINTENANCE.into(),
             ..Default::default()
         };
-        Ok(NewCheck { row, status: Some(Status::Critical), token, source: Source::Api })
+        Ok(NewCheck { row, status: Some(Status::Critical), token, source: Source::Api, critical_since: None })
     }
 }

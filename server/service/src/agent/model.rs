@@ -26,6 +26,8 @@ pub struct AgentOptions {
     pub output_interval: Duration,
     /// Largest check output kept, in bytes.
     pub output_bytes_max: usize,
+    /// Whether the outputs of checks are dropped: only their statuses are kept.
+    pub discard_output: bool,
     /// Most meta pairs on a service.
     pub meta_pairs_max: usize,
     /// Whether checks may run programs.
@@ -43,6 +45,7 @@ impl AgentOptions {
             sync_interval: Duration::from_secs(60),
             output_interval: Duration::from_secs(300),
             output_bytes_max: limits.check_output_bytes_max,
+            discard_output: false,
             meta_pairs_max: limits.meta_pairs_max,
             scripts: Scripts::Disabled,
         }

@@ -4,9 +4,11 @@
 //! again, brings the definitions here into line, and answers what is in force.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use state::Str;
+use state::{NodeInput, Str};
 use tokio::sync::{mpsc, oneshot};
 
 use super::model::{CheckRegistration, ServiceDefinition, Source};
@@ -59,6 +61,21 @@ impl Agent {
     /// How long a change of a check's output alone waits from now on before the catalog is told.
     pub fn set_output_interval(&self, interval: Duration) {
         self.inner.local.lock().set_output_interval(interval);
+    }
+
+    /// Whether the outputs of checks are dropped from now on.
+    pub fn set_discard_output(&self, discard: bool) {
+        self.inner.local.lock().set_discard_output(discard);
+    }
+
+    /// The facts about this node that the catalog is to show from now on. It is told at once, and
+    /// again until it could be.
+    pub fn set_node_meta(&self, meta: BTreeMap<Str, Str>) {
+        let mut node = self.inner.node.write();
+        *node = Arc::new(NodeInput { meta, ..(**node).clone() });
+        drop(node);
+        self.inner.whole_wanted.store(true, Ordering::Release);
+        self.inner.changed.notify_one();
     }
 
     /// Reads the configuration again and applies what can change while running: all of it, or with an

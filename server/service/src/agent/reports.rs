@@ -69,8 +69,8 @@ impl Agent {
     }
 
     /// Removes an instance whose check has been critical for as long as its definition allows, from
-    /// one second up. It happens when that time is over, where Consul looks every half minute; it
-    /// counts from the start of the agent where a check was critical before.
+    /// one second up. It happens when that time is over, where Consul looks every half minute. The
+    /// time counts over a restart, after which the check has the chance to show that it is well again.
     async fn reap(&self, service_id: Str, check_id: &Str) {
         tracing::info!(%service_id, %check_id, "the check was critical for too long: its service is deregistered");
         let id = service_id.clone();
@@ -87,7 +87,7 @@ impl Agent {
         if checks.is_empty() {
             return;
         }
-        let ids: Vec<Str> = checks.iter().map(|(check, _)| check.id.clone()).collect();
+        let ids: Vec<Str> = checks.iter().map(|check| check.row.id.clone()).collect();
         if let Err(error) = self.store(Batch { checks, ..Batch::default() }).await {
             tracing::warn!("the statuses of {} checks could not be saved, and will be tried again: {error}", ids.len());
             self.inner.local.lock().mark_unsaved(ids);

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use state::{Check, Str};
+use state::{Check, Status, Str};
+use tokio::time::Instant;
 
 use super::local::{Local, Registrant};
 use super::model::{LocalService, Source};
@@ -36,13 +37,24 @@ pub(super) struct Storage {
     checks: PathBuf,
 }
 
+/// A check as it goes to disk.
+#[derive(Debug)]
+pub(super) struct CheckToStore {
+    /// The check.
+    pub(super) row: Arc<Check>,
+    /// Who registered it.
+    pub(super) registrant: Registrant,
+    /// Since when it is critical.
+    pub(super) critical_since: Option<Instant>,
+}
+
 /// What is to be written and removed together. Checks go before their instance, and come after it.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// Instances to write.
     pub(super) services: Vec<LocalService>,
     /// Checks to write.
-    pub(super) checks: Vec<(Arc<Check>, Registrant)>,
+    pub(super) checks: Vec<CheckToStore>,
     /// Instances to remove, by id.
     pub(super) removed_services: Vec<Str>,
     /// Checks to remove, by id.
@@ -62,7 +74,11 @@ impl Batch {
         for check in checks {
             let registrant = Registrant { token: check.token.clone(), source: check.source };
             match check.source {
-                Source::Api => self.checks.push((Arc::new(local.merged(check)), registrant)),
+                Source::Api => {
+                    let row = Arc::new(local.merged(check));
+                    let since = (row.status == Status::Critical).then(|| local.critical_since(&row.id).unwrap_or_else(Instant::now));
+                    self.checks.push(CheckToStore { row, registrant, critical_since: since });
+                }
                 Source::Config => self.removed_checks.push(check.row.id.clone()),
             }
         }
@@ -92,8 +108,8 @@ impl Storage {
         for service in &batch.services {
             replace(&self.services, &service.row.id, &StoredService::from(service))?;
         }
-        for (check, registrant) in &batch.checks {
-            replace(&self.checks, &check.id, &StoredCheck::new(check, registrant))?;
+        for check in &batch.checks {
+            replace(&self.checks, &check.row.id, &StoredCheck::new(check))?;
         }
         batch.removed_checks.iter().try_for_each(|id| remove(&self.checks, id))?;
         batch.removed_services.iter().try_for_each(|id| remove(&self.services, id))?;

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use state::{Check, CheckDefinition, Service, ServiceAddress, Status, Str, Weights};
 
-use super::local::Registrant;
 use super::model::{LocalService, Source};
+use super::storage::CheckToStore;
 
 /// An instance at rest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,6 +61,9 @@ pub(super) struct StoredCheck {
     status: Str,
     #[serde(default)]
     output: Str,
+    /// Since when it is critical, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    critical_since_ms: Option<u64>,
     #[serde(default)]
     definition: StoredDefinition,
     #[serde(default)]
@@ -156,7 +160,8 @@ impl StoredService {
 
 impl StoredCheck {
     /// The check as it is written.
-    pub(super) fn new(check: &Check, registrant: &Registrant) -> Self {
+    pub(super) fn new(check: &CheckToStore) -> Self {
+        let CheckToStore { row: check, registrant, critical_since } = check;
         StoredCheck {
             id: check.id.clone(),
             name: check.name.clone(),
@@ -164,6 +169,7 @@ impl StoredCheck {
             service_id: check.service_id.clone(),
             status: check.status.as_str().into(),
             output: check.output.clone(),
+            critical_since_ms: critical_since.map(|since| wall_ms(since.elapsed())),
             definition: (&check.definition).into(),
             token: registrant.token.clone(),
         }
@@ -172,6 +178,13 @@ impl StoredCheck {
     /// The id that the file is named after.
     pub(super) fn id(&self) -> &Str {
         &self.id
+    }
+
+    /// How long ago it had become critical, if it is and that is known. A clock that was set back
+    /// reads as no time at all.
+    pub(super) fn critical_for(&self) -> Option<Duration> {
+        let began = UNIX_EPOCH + Duration::from_millis(self.critical_since_ms?);
+        Some(SystemTime::now().duration_since(began).unwrap_or_default())
     }
 
     /// The check, on `node`, and its secret. A status that is not known reads as critical.
@@ -193,6 +206,12 @@ impl StoredCheck {
         };
         (check, self.token)
     }
+}
+
+/// The time so long ago, in milliseconds since the Unix epoch.
+fn wall_ms(ago: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.saturating_sub(ago).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Both directions name every field, so that one that is added can't be forgotten here.

@@ -4,6 +4,7 @@
 //! has beyond the agent. What could not be written stays marked and is tried again, soon at first and
 //! then every quarter of a minute or so.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -46,7 +47,7 @@ impl Agent {
                 () = self.inner.changed.notified() => {}
                 () = sleep_until(if failures == 0 { whole_at } else { retry_at }) => {}
             }
-            let whole = Instant::now() >= whole_at;
+            let whole = self.inner.whole_wanted.swap(false, Ordering::AcqRel) || Instant::now() >= whole_at;
             let pushed = tokio::select! {
                 () = stop.cancelled() => return,
                 pushed = self.push(whole) => pushed,
@@ -59,6 +60,7 @@ impl Agent {
                     }
                 }
                 Err(error) => {
+                    self.inner.whole_wanted.fetch_or(whole, Ordering::AcqRel);
                     failures += 1;
                     retry_at = Instant::now() + retry_pause(failures, rand::random());
                     if failures > QUIET_FAILURES {
@@ -88,14 +90,15 @@ impl Agent {
         if !whole && self.inner.local.lock().marks().is_empty() {
             return Ok(());
         }
-        let tables = if whole { self.inner.upstream.read(&self.inner.options.node.name).await? } else { self.inner.upstream.tables() };
-        let catalog = tables.node(&self.inner.options.node.name).map(|view| &**view);
+        let node = self.node();
+        let tables = if whole { self.inner.upstream.read(&node.name).await? } else { self.inner.upstream.tables() };
+        let catalog = tables.node(&node.name).map(|view| &**view);
         let (marks, operations) = {
             let mut local = self.inner.local.lock();
             if let (true, Some(catalog)) = (whole, catalog) {
                 local.take_overridden_tags(catalog);
             }
-            (local.marks().clone(), local.differences(&self.inner.options, catalog, whole))
+            (local.marks().clone(), local.differences(&node, catalog, whole))
         };
         let mut failed = Scope::default();
         let mut first_error = None;

@@ -52,7 +52,7 @@ impl Rig {
         set_up(&mut options);
         let (prober, requests) = mpsc::channel(1024);
         let (reports, results) = mpsc::channel(1024);
-        let agent = Agent::new(options, service.consensus().clone(), prober).unwrap();
+        let agent = Agent::new(options, (service.consensus().clone(), service.hub().clone()), prober).unwrap();
         Rig { service, agent, requests, reports, running: None, results: Some(results) }
     }
 

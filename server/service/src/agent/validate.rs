@@ -10,6 +10,7 @@ use std::sync::Arc;
 use state::anti_entropy::SERVER_SERVICE;
 use state::catalog::register::SERF_HEALTH;
 use state::{Check, CheckDefinition, Service, ServiceAddress, ServiceInput, Status, Str};
+use tokio::time::Instant;
 
 use super::model::{AgentOptions, CheckRegistration, LocalService, Scripts, ServiceDefinition, Source};
 use crate::error::{Error, Reason};
@@ -40,6 +41,8 @@ pub(super) struct NewCheck {
     pub(super) token: Option<Arc<str>>,
     /// Who registered it.
     pub(super) source: Source,
+    /// Since when it was critical before the agent was started; known for what was stored only.
+    pub(super) critical_since: Option<Instant>,
 }
 
 /// Checks an instance with its checks, and fills in what is left out.
@@ -140,7 +143,7 @@ fn new_check(
         definition,
         ..Default::default()
     };
-    Ok(NewCheck { row, status: registration.status, token: registration.token.clone(), source })
+    Ok(NewCheck { row, status: registration.status, token: registration.token.clone(), source, critical_since: None })
 }
 
 /// Checks how a check is to be run. Zero durations count as absent.

@@ -16,9 +16,8 @@ fn short(ttl: Duration) -> NewSession {
 /// A service that leads and lets sessions be short.
 async fn leading() -> Service {
     let service = dev_with(Limits { session_ttl_min: Duration::from_millis(1), ..Default::default() }).await;
-    let node = state::NodeInput { name: "dev".into(), address: "127.0.0.1".into(), datacenter: "dc1".into(), ..Default::default() };
-    leader::reconcile_self(service.consensus(), service.identity(), &node).await.unwrap();
-    tokio::spawn(leader::run(service.clone(), node, 1, Default::default()));
+    leader::reconcile_self(service.consensus(), service.identity(), &service.agent().node()).await.unwrap();
+    tokio::spawn(leader::run(service.clone(), 1, Default::default()));
     service
 }
 

@@ -215,3 +215,41 @@ async fn the_content_hash_follows_what_can_be_seen() {
 fn http_named(name: &str) -> CheckRegistration {
     CheckRegistration { name: name.into(), ..http() }
 }
+
+#[tokio::test]
+async fn outputs_can_be_dropped_and_statuses_count_all_the_same() {
+    let mut rig = Rig::asleep(None, |options| options.discard_output = true).await;
+    rig.run();
+    rig.register(with_checks([http()])).await;
+    let run = rig.started("service:web1").await;
+    rig.report("service:web1", run, Status::Passing, "a secret").await;
+    let passing = eventually("passing", || rig.catalog_check("service:web1").filter(|check| check.status == Status::Passing)).await;
+    assert_eq!((&*passing.output, &*rig.check("service:web1").output), ("", ""));
+    rig.agent.set_discard_output(false);
+    rig.report("service:web1", run, Status::Warning, "shown").await;
+    eventually("the text", || (&*rig.check("service:web1").output == "shown").then_some(())).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_instance_is_woken_by_its_change_and_by_nothing_else() {
+    let mut rig = Rig::new().await;
+    rig.register(with_checks([http()])).await;
+    let run = rig.started("service:web1").await;
+    let (_, hash) = rig.agent.service_once_changed(&caller(), "web1", None, DEADLINE).await.unwrap();
+    let (agent, known) = (rig.agent.clone(), hash.clone());
+    let waiting = tokio::spawn(async move { agent.service_once_changed(&caller(), "web1", Some(&known), DEADLINE).await });
+    rig.report("service:web1", run, Status::Passing, "fine").await;
+    eventually("passing", || (rig.check("service:web1").status == Status::Passing).then_some(())).await;
+    rig.register(ServiceDefinition { service: ServiceInput { name: "other".into(), ..Default::default() }, ..Default::default() }).await;
+    assert!(!waiting.is_finished(), "neither its health nor another instance counts");
+    let mut changed = web();
+    changed.service.port = 81;
+    rig.register(changed).await;
+    let (service, new) = timeout(DEADLINE / 2, waiting).await.expect("it is woken").unwrap().unwrap();
+    assert_eq!(service.row.port, 81);
+    assert_ne!(new, hash);
+    let (agent, known) = (rig.agent.clone(), new.clone());
+    let waiting = tokio::spawn(async move { agent.service_once_changed(&caller(), "web1", Some(&known), DEADLINE).await });
+    rig.agent.deregister_service(&caller(), "web1").await.unwrap();
+    assert!(timeout(DEADLINE / 2, waiting).await.expect("a removal wakes too").unwrap().is_none());
+}

@@ -128,3 +128,51 @@ async fn files_are_private_because_they_hold_tokens() {
     let file = fs::read_dir(dir.path().join("services")).unwrap().next().unwrap().unwrap();
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+/// The one stored check, changed.
+fn edit_stored_check(data_dir: &std::path::Path, edit: impl FnOnce(&mut serde_json::Value)) {
+    let file = fs::read_dir(data_dir.join("checks")).unwrap().next().unwrap().unwrap().path();
+    let mut stored = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    edit(&mut stored);
+    fs::write(file, stored.to_string()).unwrap();
+}
+
+/// A critical check that takes its instance away after an hour.
+fn doomed() -> ServiceDefinition {
+    let mut check = ttl("");
+    check.definition.ttl_ms = Some(20);
+    check.definition.deregister_critical_after_ms = Some(3_600_000);
+    with_checks([check])
+}
+
+#[tokio::test]
+async fn a_check_that_stays_critical_takes_its_instance_away_although_the_agent_was_restarted() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    rig.register(doomed()).await;
+    rig.stop().await;
+    edit_stored_check(dir.path(), |check| check["critical_since_ms"] = (check["critical_since_ms"].as_u64().unwrap() - 3_599_000).into());
+    let rig = stored(dir.path()).await;
+    eventually("the instance is gone", || rig.agent.services(&caller()).is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_restart_is_no_new_beginning_for_a_critical_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    rig.register(doomed()).await;
+    rig.stop().await;
+    let mut began = 0;
+    edit_stored_check(dir.path(), |check| {
+        began = check["critical_since_ms"].as_u64().unwrap() - 600_000;
+        check["critical_since_ms"] = began.into();
+    });
+    let rig = stored(dir.path()).await;
+    // Another output, so that the file is written again.
+    rig.agent.update_ttl(&caller(), "service:web1", Status::Critical, "still").await.unwrap();
+    rig.stop().await;
+    edit_stored_check(dir.path(), |check| {
+        let since = check["critical_since_ms"].as_u64().unwrap();
+        assert!(since.abs_diff(began) < 60_000, "{since} is not {began}");
+    });
+}
