@@ -77,6 +77,29 @@ fn every_verb_does_what_it_says() {
 }
 
 #[test]
+fn a_machine_moves_with_its_service_in_one_step_that_a_watcher_sees_whole() {
+    let node = Node::dev();
+    let on = |name: &str, address: &str| {
+        json!([
+            {"Node": {"Verb": "set", "Node": {"Node": name, "Address": address}}},
+            {"Service": {"Verb": "set", "Node": name, "Service": {"ID": "db-1", "Service": "db", "Port": 5432}}},
+            {"Check": {"Verb": "set", "Check": {"Node": name, "CheckID": "db", "Name": "db", "ServiceID": "db-1", "Status": "passing"}}},
+        ])
+    };
+    txn(&node, on("old", "10.0.0.1")).expect(200);
+    let before = node.get("/v1/health/service/db?passing");
+    let waiting = std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| node.get(&format!("/v1/health/service/db?passing&index={}&wait=30s", before.index())));
+        let mut ops = vec![json!({"Node": {"Verb": "delete", "Node": {"Node": "old"}}})];
+        ops.extend(on("new", "10.0.0.2").as_array().unwrap().iter().cloned());
+        txn(&node, json!(ops)).expect(200);
+        waiter.join().unwrap().json()
+    });
+    let addresses: Vec<&Value> = waiting.as_array().unwrap().iter().map(|row| &row["Node"]["Address"]).collect();
+    assert_eq!(addresses, ["10.0.0.2"], "neither both nor none is ever seen");
+}
+
+#[test]
 fn reads_alone_are_answered_too() {
     let node = Node::dev();
     node.put("/v1/kv/a", "1").expect(200);

@@ -19,6 +19,7 @@ use crate::read::{Consistency, write_options};
 pub struct Txn {
     datacenter: String,
     consistency: Consistency,
+    fence: Option<v1::Fence>,
     operations: Vec<v1::TxnOperation>,
 }
 
@@ -95,6 +96,42 @@ impl Txn {
         self.push(Some(Row::HeldBy(session_id.into())), Operation::KvCheck(copied(key)))
     }
 
+    /// Registers or changes a node.
+    pub fn put_node(self, node: v1::Node) -> Self {
+        self.push(None, Operation::NodePut(node))
+    }
+
+    /// Removes a node with all that is on it.
+    pub fn delete_node(self, name: impl Into<String>) -> Self {
+        self.push(None, Operation::NodeDelete(name.into()))
+    }
+
+    /// Registers or changes an instance on a node.
+    pub fn put_service(self, node: impl Into<String>, service: v1::Service) -> Self {
+        self.push(None, Operation::ServicePut(v1::TxnServicePut { node: node.into(), service: Some(service) }))
+    }
+
+    /// Removes an instance with its checks.
+    pub fn delete_service(self, node: impl Into<String>, service_id: impl Into<String>) -> Self {
+        self.push(None, Operation::ServiceDelete(v1::ServiceKey { node: node.into(), service_id: service_id.into() }))
+    }
+
+    /// Registers or changes a check of the node that it names.
+    pub fn put_check(self, check: v1::Check) -> Self {
+        self.push(None, Operation::CheckPut(check))
+    }
+
+    /// Removes one check.
+    pub fn delete_check(self, node: impl Into<String>, check_id: impl Into<String>) -> Self {
+        self.push(None, Operation::CheckDelete(v1::CheckKey { node: node.into(), check_id: check_id.into() }))
+    }
+
+    /// Lets the whole take place only while this lock is held: `STALE_FENCE` otherwise.
+    pub fn fence(mut self, fence: v1::Fence) -> Self {
+        self.fence = Some(fence);
+        self
+    }
+
     /// Adds an operation of the contract as it is.
     pub fn operation(mut self, operation: v1::TxnOperation) -> Self {
         self.operations.push(operation);
@@ -112,7 +149,11 @@ impl Txn {
     }
 
     pub(crate) fn wire(self) -> v1::TxnRequest {
-        let Txn { datacenter, consistency, operations } = self;
+        let Txn { datacenter, consistency, fence, mut operations } = self;
+        // Steps run in their order, so that the fence of the first one guards them all.
+        if let (Some(fence), Some(first)) = (fence, operations.first_mut()) {
+            first.precondition.get_or_insert_default().fence = Some(fence);
+        }
         v1::TxnRequest { options: write_options(&datacenter), operations, consistency: consistency.into() }
     }
 

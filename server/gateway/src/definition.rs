@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use service::agent::{CheckRegistration, ServiceDefinition};
-use state::{CheckDefinition, CheckInput, NodeInput, Registration, ServiceAddress, ServiceInput, Status, Str, Weights};
+use state::{CheckDefinition, CheckInput, LogIndex, NodeInput, Registration, ServiceAddress, ServiceInput, Status, Str, Weights};
 
 use crate::decode::{self, Object};
 use crate::status::{Fault, Outcome};
@@ -51,11 +51,11 @@ fn read_registration(fields: &mut Object) -> Result<(Registration, Vec<Str>), St
         tagged_addresses: fields.pairs("TaggedAddresses")?,
         meta: fields.pairs("NodeMeta")?,
     };
-    let service = fields.object("Service")?.map(catalog_service).transpose()?;
+    let service = fields.object("Service")?.map(service_row).transpose()?.map(|(service, _)| service);
     let mut checks = Vec::new();
     let mut owners = Vec::new();
     for check in fields.object("Check")?.into_iter().chain(fields.objects("Checks")?) {
-        let (check, owner) = catalog_check(check)?;
+        let (check, owner, _) = check_row(check)?;
         checks.push(check);
         owners.push(owner);
     }
@@ -69,14 +69,36 @@ fn read_registration(fields: &mut Object) -> Result<(Registration, Vec<Str>), St
     Ok((Registration { node, skip_node_update, service, checks }, owners))
 }
 
-fn catalog_service(mut fields: Object) -> Result<ServiceInput, String> {
-    let service = service_input(&mut fields, "Service")?;
-    for indexed in ["CreateIndex", "ModifyIndex"] {
-        fields.number(indexed)?;
+/// A node as its row is told, with the index that the row has there.
+pub(crate) fn node_row(mut fields: Object) -> Result<(NodeInput, LogIndex), String> {
+    let node = NodeInput {
+        id: fields.text("ID")?,
+        name: fields.text("Node")?,
+        address: fields.text("Address")?,
+        datacenter: fields.text("Datacenter")?,
+        tagged_addresses: fields.pairs("TaggedAddresses")?,
+        meta: fields.pairs("Meta")?,
+    };
+    for mesh in ["PeerName", "Locality"] {
+        fields.must_say_nothing(mesh)?;
     }
+    Ok((node, index(fields)?))
+}
+
+/// An instance as its row is told, with the index that the row has there.
+pub(crate) fn service_row(mut fields: Object) -> Result<(ServiceInput, LogIndex), String> {
+    let service = service_input(&mut fields, "Service")?;
     fields.text("Datacenter")?;
+    Ok((service, index(fields)?))
+}
+
+/// The index of a row of which all else was read.
+fn index(mut fields: Object) -> Result<LogIndex, String> {
+    fields.number("CreateIndex")?;
+    let index = fields.number("ModifyIndex")?;
+    fields.no_enterprise()?;
     fields.finish()?;
-    Ok(service)
+    Ok(LogIndex(index))
 }
 
 /// The fields that a service has on every face; `name` is what its name is called.
@@ -129,7 +151,8 @@ fn weights(fields: &mut Object) -> Result<Weights, String> {
     Ok(weights)
 }
 
-fn catalog_check(mut fields: Object) -> Result<(CheckInput, Str), String> {
+/// A check as its row is told, with its node and the index that the row has there.
+pub(crate) fn check_row(mut fields: Object) -> Result<(CheckInput, Str, LogIndex), String> {
     let owner = fields.text("Node")?;
     let mut check = CheckInput {
         id: fields.text("CheckID")?,
@@ -151,12 +174,8 @@ fn catalog_check(mut fields: Object) -> Result<(CheckInput, Str), String> {
         fields.text(derived)?;
     }
     fields.texts("ServiceTags")?;
-    for number in ["ExposedPort", "CreateIndex", "ModifyIndex"] {
-        fields.number(number)?;
-    }
-    fields.no_enterprise()?;
-    fields.finish()?;
-    Ok((check, owner))
+    fields.number("ExposedPort")?;
+    Ok((check, owner, index(fields)?))
 }
 
 fn status(name: &str) -> Result<Option<Status>, String> {

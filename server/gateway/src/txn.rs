@@ -6,11 +6,12 @@ use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use serde_json::Value;
 use service::{Consistency, Error, Reason};
-use state::{KvVerb, LogIndex, Refusal, TxnFailure, TxnOp, TxnResult};
+use state::{KvVerb, LogIndex, Refusal, RowVerb, TxnOp, TxnResult, TxnRow};
 
 use crate::Gateway;
 use crate::decode::{self, Object};
-use crate::json::{Json, kv as shape};
+use crate::definition;
+use crate::json::{Json, catalog, check, kv};
 use crate::reply::Reply;
 use crate::request::{self, Ask};
 use crate::status::{Fault, Outcome};
@@ -36,7 +37,7 @@ pub(crate) async fn run(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome<Rep
                 check_size(&op, limits.value_bytes_max)?;
                 ops.push(op);
             }
-            Item::Failure(what) => failures.push(TxnFailure { op_index, what }),
+            Item::Failure(what) => failures.push((op_index, what)),
         }
     }
     if !failures.is_empty() {
@@ -54,14 +55,17 @@ pub(crate) async fn run(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome<Rep
 }
 
 fn refused(gateway: &Gateway, ask: &Ask, error: Error) -> Outcome<Reply> {
-    match (error.refusal.as_deref(), error.reason) {
-        (Some(Refusal::Txn { failures }), _) => Ok(failed(gateway, ask, failures)),
-        (_, Reason::PermissionDenied) => {
-            let what = format!("Permission denied: {}", error.message);
-            Ok(failed(gateway, ask, &[TxnFailure { op_index: 0, what }]))
-        }
-        _ => Err(error.into()),
+    if let Some(Refusal::Txn { failures }) = error.refusal.as_deref() {
+        let failures: Vec<_> = failures.iter().map(|failure| (failure.op_index, failure.what.clone())).collect();
+        return Ok(failed(gateway, ask, &failures));
     }
+    let at = error.details.iter().find(|(name, _)| *name == "operation").and_then(|(_, at)| at.parse().ok());
+    let what = match error.reason {
+        Reason::PermissionDenied => format!("Permission denied: {}", error.message),
+        Reason::InvalidArgument if at.is_some() => error.message,
+        _ => return Err(error.into()),
+    };
+    Ok(failed(gateway, ask, &[(at.unwrap_or_default(), what)]))
 }
 
 /// Says that a leader stands behind an answer that was read without the log. How old a stale answer
@@ -77,10 +81,7 @@ fn succeeded(gateway: &Gateway, ask: &Ask, results: &[TxnResult]) -> Reply {
     json.object(|json| {
         json.name("Results").array(|json| {
             for result in results {
-                json.object(|json| {
-                    json.name("KV");
-                    shape::entry(json, &result.entry, result.with_value);
-                });
+                json.object(|json| row(json, &result.row));
             }
         });
         json.name("Errors").raw("null");
@@ -88,13 +89,24 @@ fn succeeded(gateway: &Gateway, ask: &Ask, results: &[TxnResult]) -> Reply {
     gateway.json(ask, json)
 }
 
-fn failed(gateway: &Gateway, ask: &Ask, failures: &[TxnFailure]) -> Reply {
+fn row(json: &mut Json, row: &TxnRow) {
+    match row {
+        TxnRow::Kv { entry, with_value } => kv::entry(json.name("KV"), entry, *with_value),
+        TxnRow::Node(row) => catalog::node(json.name("Node"), row),
+        TxnRow::Service(row) => catalog::node_service(json.name("Service"), row),
+        TxnRow::Check(row) => check::check(json.name("Check"), row),
+        // Only asked for on gRPC: here, to read what does not exist fails.
+        TxnRow::Nothing => {}
+    }
+}
+
+fn failed(gateway: &Gateway, ask: &Ask, failures: &[(usize, String)]) -> Reply {
     let mut json = Json::new();
     json.object(|json| {
         json.name("Results").raw("null").name("Errors").array(|json| {
-            for failure in failures {
+            for (op_index, what) in failures {
                 json.object(|json| {
-                    json.name("OpIndex").number(failure.op_index as u64).name("What").text(&failure.what);
+                    json.name("OpIndex").number(*op_index as u64).name("What").text(what);
                 });
             }
         });
@@ -120,10 +132,14 @@ fn parse(body: &[u8]) -> Result<Vec<Item>, String> {
 fn read(mut fields: Object) -> Result<Item, String> {
     let item = if let Some(kv) = fields.object("KV")? {
         kv_op(kv)?
-    } else if let Some(kind) = ["Node", "Service", "Check"].into_iter().find(|kind| fields.take(kind).is_some()) {
-        Item::Failure(format!("{kind} operations in transactions are not supported by this build yet; use /v1/catalog/"))
+    } else if let Some(node) = fields.object("Node")? {
+        node_op(node)?
+    } else if let Some(service) = fields.object("Service")? {
+        service_op(service)?
+    } else if let Some(check) = fields.object("Check")? {
+        check_op(check)?
     } else {
-        Item::Failure("the operation is empty; it needs a `KV` object".into())
+        Item::Failure("the operation is empty; it needs one of the objects KV, Node, Service and Check".into())
     };
     fields.finish()?;
     Ok(item)
@@ -150,6 +166,48 @@ fn kv_op(mut fields: Object) -> Result<Item, String> {
     Ok(Item::Op(TxnOp::Kv { verb, key, value, flags, index, session }))
 }
 
+fn node_op(mut fields: Object) -> Result<Item, String> {
+    let name = fields.text("Verb")?;
+    let (node, index) = definition::node_row(fields.object("Node")?.ok_or("the operation lacks its Node")?)?;
+    fields.finish()?;
+    Ok(match row_verb(&name) {
+        Some(verb) => Item::Op(TxnOp::Node { verb, node: Box::new(node), index }),
+        None => Item::Failure(format!("unknown Node verb \"{name}\"")),
+    })
+}
+
+fn service_op(mut fields: Object) -> Result<Item, String> {
+    let (name, node) = (fields.text("Verb")?, fields.text("Node")?);
+    let (service, index) = definition::service_row(fields.object("Service")?.ok_or("the operation lacks its Service")?)?;
+    fields.no_enterprise()?;
+    fields.finish()?;
+    Ok(match row_verb(&name) {
+        Some(verb) => Item::Op(TxnOp::Service { verb, node, service: Box::new(service), index }),
+        None => Item::Failure(format!("unknown Service verb \"{name}\"")),
+    })
+}
+
+fn check_op(mut fields: Object) -> Result<Item, String> {
+    let name = fields.text("Verb")?;
+    let (check, node, index) = definition::check_row(fields.object("Check")?.ok_or("the operation lacks its Check")?)?;
+    fields.finish()?;
+    Ok(match row_verb(&name) {
+        Some(verb) => Item::Op(TxnOp::Check { verb, node, check: Box::new(check), index }),
+        None => Item::Failure(format!("unknown check verb \"{name}\"")),
+    })
+}
+
+fn row_verb(name: &str) -> Option<RowVerb> {
+    Some(match name {
+        "get" => RowVerb::Get,
+        "set" => RowVerb::Set,
+        "cas" => RowVerb::Cas,
+        "delete" => RowVerb::Delete,
+        "delete-cas" => RowVerb::DeleteCas,
+        _ => return None,
+    })
+}
+
 fn verb(name: &str) -> Option<KvVerb> {
     Some(match name {
         "set" => KvVerb::Set,
@@ -170,7 +228,7 @@ fn verb(name: &str) -> Option<KvVerb> {
 }
 
 fn check_size(op: &TxnOp, limit: usize) -> Outcome<()> {
-    let TxnOp::Kv { key, value, .. } = op;
+    let TxnOp::Kv { key, value, .. } = op else { return Ok(()) };
     if value.len() <= limit {
         return Ok(());
     }

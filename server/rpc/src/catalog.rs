@@ -10,7 +10,7 @@ use state::{Deregistration, Instance, Registration, Service as ServiceRow};
 use tonic::{Request, Response, Status};
 
 use crate::caller::open;
-use crate::convert::common::{local_meta, meta, no_fence, no_near, pairs, read_options, strs, write_meta, write_to};
+use crate::convert::common::{fence as proof, local_meta, meta, no_near, pairs, read_options, strs, write_meta, write_to};
 use crate::convert::{check, node, service as convert, watch as watching};
 use crate::page::{RowKey, page};
 use crate::serve::Face;
@@ -36,11 +36,11 @@ impl CatalogService for Face {
     async fn register(&self, request: Request<v1::RegisterRequest>) -> Result<Response<v1::RegisterResponse>, Status> {
         answer(async {
             let (caller, v1::RegisterRequest { options, node, service, checks, skip_node_update, fence }) = open(request)?;
-            no_fence(fence)?;
+            let fence = proof(fence)?;
             let node = node::input(node.ok_or_else(|| invalid("node", "it is missing"))?);
             let checks: Result<_, Error> = checks.into_iter().map(check::input).collect();
             let registration = Registration { node, skip_node_update, service: service.map(convert::input), checks: checks? };
-            let index = self.service.catalog_register(&caller, write_to(options).as_deref(), registration).await?;
+            let index = self.service.catalog_register_if(&caller, write_to(options).as_deref(), registration, fence).await?;
             Ok(v1::RegisterResponse { meta: Some(write_meta(&self.service, index)) })
         })
         .await
@@ -49,14 +49,14 @@ impl CatalogService for Face {
     async fn deregister(&self, request: Request<v1::DeregisterRequest>) -> Result<Response<v1::DeregisterResponse>, Status> {
         answer(async {
             let (caller, v1::DeregisterRequest { options, node, part, fence }) = open(request)?;
-            no_fence(fence)?;
+            let fence = proof(fence)?;
             let (service_id, check_id) = match part {
                 None => (None, None),
                 Some(v1::deregister_request::Part::ServiceId(id)) => (Some(id.into()), None),
                 Some(v1::deregister_request::Part::CheckId(id)) => (None, Some(id.into())),
             };
             let what = Deregistration { node: node.into(), service_id, check_id };
-            let (index, removed) = self.service.catalog_deregister(&caller, write_to(options).as_deref(), what).await?;
+            let (index, removed) = self.service.catalog_deregister_if(&caller, write_to(options).as_deref(), what, fence).await?;
             Ok(v1::DeregisterResponse { meta: Some(write_meta(&self.service, index)), deregistered: removed > 0 })
         })
         .await

@@ -83,6 +83,7 @@ impl KvService for Face {
             let (caller, v1::TxnRequest { options, operations, consistency: wanted }) = open(request)?;
             let mut read = service::ReadOptions::with(consistency(wanted)?);
             read.datacenter = write_to(options).map(Into::into);
+            self.service.check_txn_operations(operations.len())?;
             let mut plan = Plan::new(operations)?;
             match self.service.txn(&caller, &read, plan.take_ops()).await {
                 Ok(done) => Ok(committed(self, &plan, done.index, &done.results)),
@@ -118,6 +119,6 @@ fn undone(face: &Face, plan: &Plan, error: Error) -> Result<v1::TxnResponse, Err
             let (results, failures) = (Vec::new(), plan.failures(failures));
             Ok(v1::TxnResponse { meta: Some(local_meta(&face.service)), committed: false, results, failures })
         }
-        _ => Err(error),
+        _ => Err(plan.locate(error)),
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use consensus::Proposed;
 use state::{
-    Deregistration, Indexed, Instance, LogIndex, Node, NodeView, Operation, Outcome, Registration, Service as ServiceRow, Str, Tables,
+    Deregistration, Fence, Indexed, Instance, LogIndex, Node, NodeInput, NodeView, Operation, Outcome, Registration, Service as ServiceRow,
+    Str, Tables,
 };
 
 use crate::answer::{Answer, Blocking, ReadOptions};
@@ -19,7 +20,18 @@ pub type NodeMeta = BTreeMap<Str, Str>;
 
 impl Service {
     /// Upserts a node, and on it perhaps a service and checks. Repeating it changes nothing.
-    pub async fn catalog_register(&self, caller: &Caller, datacenter: Option<&str>, mut request: Registration) -> Result<LogIndex, Error> {
+    pub async fn catalog_register(&self, caller: &Caller, datacenter: Option<&str>, request: Registration) -> Result<LogIndex, Error> {
+        self.catalog_register_if(caller, datacenter, request, None).await
+    }
+
+    /// The same, only while a lock is held: `STALE_FENCE` otherwise.
+    pub async fn catalog_register_if(
+        &self,
+        caller: &Caller,
+        datacenter: Option<&str>,
+        mut request: Registration,
+        fence: Option<Fence>,
+    ) -> Result<LogIndex, Error> {
         self.check_datacenter(datacenter)?;
         self.check_registration(&request)?;
         self.authorize(caller, Right::NodeWrite(&request.node.name))?;
@@ -33,7 +45,7 @@ impl Service {
             request.node.datacenter = self.identity().datacenter.clone();
         }
         self.check_datacenter(Some(&request.node.datacenter))?;
-        self.propose_catalog(Operation::Register(Box::new(request))).await.map(|(index, _)| index)
+        self.propose_catalog(Operation::Register(Box::new(request)), fence).await.map(|(index, _)| index)
     }
 
     /// Removes a check, a service with its checks, or a node with all that is on it. Removing what
@@ -44,15 +56,30 @@ impl Service {
         datacenter: Option<&str>,
         request: Deregistration,
     ) -> Result<(LogIndex, u64), Error> {
+        self.catalog_deregister_if(caller, datacenter, request, None).await
+    }
+
+    /// The same, only while a lock is held: `STALE_FENCE` otherwise.
+    pub async fn catalog_deregister_if(
+        &self,
+        caller: &Caller,
+        datacenter: Option<&str>,
+        request: Deregistration,
+        fence: Option<Fence>,
+    ) -> Result<(LogIndex, u64), Error> {
         self.check_datacenter(datacenter)?;
         if request.node.is_empty() {
             return Err(Error::invalid("must provide node"));
         }
         self.authorize(caller, Right::NodeWrite(&request.node))?;
-        self.propose_catalog(Operation::Deregister(request)).await
+        self.propose_catalog(Operation::Deregister(request), fence).await
     }
 
-    async fn propose_catalog(&self, operation: Operation) -> Result<(LogIndex, u64), Error> {
+    async fn propose_catalog(&self, operation: Operation, fence: Option<Fence>) -> Result<(LogIndex, u64), Error> {
+        let operation = match fence {
+            Some(fence) => Operation::Fenced { fence, operation: Box::new(operation) },
+            None => operation,
+        };
         let Proposed { index, outcome } = self.propose(operation).await?;
         match outcome {
             Outcome::Done { removed, .. } => Ok((index, removed)),
@@ -156,16 +183,7 @@ impl Service {
 
     /// What a registration must have before the state machine sees it.
     fn check_registration(&self, request: &Registration) -> Result<(), Error> {
-        let node = &request.node;
-        if node.name.is_empty() {
-            return Err(Error::invalid("must provide node"));
-        }
-        if node.address.is_empty() && !request.skip_node_update {
-            return Err(Error::invalid("must provide address if SkipNodeUpdate is not set"));
-        }
-        if !node.id.is_empty() && node.id.parse::<state::SessionId>().is_err() {
-            return Err(Error::invalid(format!("bad node ID: `{}` is not a UUID", node.id)));
-        }
+        check_node(&request.node, !request.skip_node_update)?;
         if let Some(service) = &request.service {
             check_service(service)?;
         }
@@ -176,6 +194,20 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// What a node must have; its address only where its row is written.
+pub(crate) fn check_node(node: &NodeInput, is_written: bool) -> Result<(), Error> {
+    if node.name.is_empty() {
+        return Err(Error::invalid("must provide node"));
+    }
+    if node.address.is_empty() && is_written {
+        return Err(Error::invalid("must provide address if SkipNodeUpdate is not set"));
+    }
+    if !node.id.is_empty() && node.id.parse::<state::SessionId>().is_err() {
+        return Err(Error::invalid(format!("bad node ID: `{}` is not a UUID", node.id)));
+    }
+    Ok(())
 }
 
 /// What a service must have, from whatever side it is registered.

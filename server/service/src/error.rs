@@ -206,6 +206,7 @@ impl From<Refusal> for Error {
             Refusal::UnknownSession { .. } => Reason::UnknownSession,
             Refusal::UnknownNode { .. } => Reason::UnknownNode,
             Refusal::UnknownService { .. } => Reason::UnknownService,
+            Refusal::UnknownCheck { .. } => Reason::UnknownCheck,
             Refusal::NodeConflict { .. } => Reason::NodeConflict,
             Refusal::Txn { .. } => Reason::TxnFailed,
         };

@@ -145,6 +145,73 @@ pub enum TxnOp {
         /// The session to lock, unlock or compare with.
         session: Option<SessionId>,
     },
+    /// A step on one node. Reading, comparing and deleting find it by its id if one is given, else
+    /// by its name.
+    Node {
+        /// What to do.
+        verb: RowVerb,
+        /// The node.
+        node: Box<NodeInput>,
+        /// The index to compare with.
+        index: LogIndex,
+    },
+    /// A step on one instance.
+    Service {
+        /// What to do.
+        verb: RowVerb,
+        /// The node that it is on.
+        node: Str,
+        /// The instance.
+        service: Box<ServiceInput>,
+        /// The index to compare with.
+        index: LogIndex,
+    },
+    /// A step on one check.
+    Check {
+        /// What to do.
+        verb: RowVerb,
+        /// The node that it is on.
+        node: Str,
+        /// The check.
+        check: Box<CheckInput>,
+        /// The index to compare with.
+        index: LogIndex,
+    },
+    /// Fail unless the lock is still held under this grant.
+    Held(Fence),
+    /// End a session. One that does not exist counts as ended.
+    SessionDestroy(SessionId),
+}
+
+/// What a transaction's step does with a row of the catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowVerb {
+    /// Write.
+    Set,
+    /// Write if the modify index is as given; 0 asks for absence.
+    Cas,
+    /// Read; absent fails.
+    Get,
+    /// Read; absent reads as nothing.
+    GetOrEmpty,
+    /// Delete. Deleting what is absent succeeds.
+    Delete,
+    /// Delete if the modify index is as given; absent fails.
+    DeleteCas,
+    /// Fail unless the modify index is as given.
+    CheckIndex,
+    /// Fail unless it exists.
+    CheckExists,
+    /// Fail if it exists.
+    CheckNotExists,
+}
+
+impl RowVerb {
+    /// Whether the step changes nothing.
+    pub fn is_read(self) -> bool {
+        use RowVerb::*;
+        matches!(self, Get | GetOrEmpty | CheckIndex | CheckExists | CheckNotExists)
+    }
 }
 
 /// What a transaction's step does with a key.

@@ -34,12 +34,12 @@ pub use catalog::node::{Node, NodeView};
 pub use catalog::service::{Instance, Service, ServiceAddress, ServiceSummary, ServiceView, Weights};
 pub use change::{Change, ChangeBatch};
 pub use command::{
-    CheckInput, Command, Compare, Deregistration, Fence, KvVerb, KvWrite, LockAction, NodeInput, Operation, Registration, ServiceInput,
-    TxnOp,
+    CheckInput, Command, Compare, Deregistration, Fence, KvVerb, KvWrite, LockAction, NodeInput, Operation, Registration, RowVerb,
+    ServiceInput, TxnOp,
 };
 pub use id::{LogIndex, Millis, SessionId, Str};
 pub use kv::KvEntry;
-pub use outcome::{Outcome, Refusal, TxnFailure, TxnResult};
+pub use outcome::{Outcome, Refusal, TxnFailure, TxnResult, TxnRow};
 pub use row::{MetaRow, Row, RowKey};
 pub use session::{Behavior, Session, SessionEnd};
 pub use tables::{Indexed, Tables};

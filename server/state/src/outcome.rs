@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::catalog::check::Status;
+use crate::catalog::check::{Check, Status};
+use crate::catalog::node::Node;
+use crate::catalog::service::Service;
 use crate::id::{LogIndex, SessionId, Str};
 use crate::kv::KvEntry;
 use crate::session::Session;
@@ -36,10 +38,28 @@ impl Outcome {
 pub struct TxnResult {
     /// Position of the step, from 0.
     pub op_index: usize,
-    /// The entry; its value is shown only where `with_value` is set.
-    pub entry: KvEntry,
-    /// Whether the step was a read that shows values.
-    pub with_value: bool,
+    /// The row.
+    pub row: TxnRow,
+}
+
+/// A row as a step of a transaction shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TxnRow {
+    /// A key.
+    Kv {
+        /// The entry; its value is shown only where `with_value` is set.
+        entry: KvEntry,
+        /// Whether the step was a read that shows values.
+        with_value: bool,
+    },
+    /// A node.
+    Node(Arc<Node>),
+    /// An instance.
+    Service(Arc<Service>),
+    /// A check.
+    Check(Arc<Check>),
+    /// A row of the catalog that was read and does not exist.
+    Nothing,
 }
 
 /// Why nothing was changed.
@@ -123,6 +143,14 @@ pub enum Refusal {
         /// The instance.
         service_id: Str,
     },
+    /// A check is not registered on its node.
+    #[error("check `{check_id}` is not registered on node `{node}`")]
+    UnknownCheck {
+        /// The node.
+        node: Str,
+        /// The check.
+        check_id: Str,
+    },
     /// A node id belongs to another, living node; or a name to another id.
     #[error(
         "node name `{name}` is reserved by the node with id `{holder_id}` at {holder_address}, which is alive; id `{id}` cannot take it"
@@ -146,10 +174,12 @@ pub enum Refusal {
 }
 
 /// Why one step of a transaction failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TxnFailure {
     /// Position of the step, from 0.
     pub op_index: usize,
-    /// What went wrong.
+    /// What went wrong, in the words of transactions.
     pub what: String,
+    /// The same with its values, for programs.
+    pub cause: Box<Refusal>,
 }

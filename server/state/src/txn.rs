@@ -1,11 +1,14 @@
 //! Transactions: several steps, all or none, at one index.
 
+mod catalog;
+mod kv;
+
 use crate::apply::Effects;
-use crate::command::{Compare, KvVerb, LockAction, TxnOp};
-use crate::id::{LogIndex, SessionId};
-use crate::kv::{KvEntry, KvHeader};
-use crate::kv_write::{Set, delete, delete_prefix, set, text};
-use crate::outcome::{Outcome, Refusal, TxnFailure, TxnResult};
+use crate::command::TxnOp;
+use crate::id::LogIndex;
+use crate::kv_write::check_fence;
+use crate::outcome::{Outcome, Refusal, TxnFailure, TxnResult, TxnRow};
+use crate::session::{self, SessionEnd};
 use crate::tables::Tables;
 
 /// Runs `ops` in order; later steps see what earlier ones wrote. If any fails, nothing happened
@@ -35,115 +38,71 @@ impl TxnOp {
     pub fn is_read(&self) -> bool {
         match self {
             TxnOp::Kv { verb, .. } => verb.is_read(),
+            TxnOp::Node { verb, .. } | TxnOp::Service { verb, .. } | TxnOp::Check { verb, .. } => verb.is_read(),
+            TxnOp::Held(_) => true,
+            TxnOp::SessionDestroy(_) => false,
         }
     }
 }
 
-/// The rows of a transaction's answer, and the step that shows rows at present.
-#[derive(Default)]
-struct Results {
-    op_index: usize,
-    rows: Vec<TxnResult>,
+/// Why a step failed: in the words of transactions, and with its values.
+struct Failure {
+    what: String,
+    cause: Refusal,
 }
 
-impl Results {
-    fn push(&mut self, entry: KvEntry, with_value: bool) {
-        self.rows.push(TxnResult { op_index: self.op_index, entry, with_value });
+impl From<Refusal> for Failure {
+    fn from(cause: Refusal) -> Self {
+        Failure { what: cause.to_string(), cause }
+    }
+}
+
+impl Refusal {
+    /// The refusal of a step, told as `what`.
+    fn told(self, what: impl Into<String>) -> Failure {
+        Failure { what: what.into(), cause: self }
+    }
+}
+
+/// What a step works on: the tables with what the steps before it did.
+struct Scratch<'a> {
+    tables: &'a mut Tables,
+    index: LogIndex,
+    effects: &'a mut Effects,
+    op_index: usize,
+    results: Vec<TxnResult>,
+}
+
+impl Scratch<'_> {
+    fn show(&mut self, row: TxnRow) {
+        self.results.push(TxnResult { op_index: self.op_index, row });
     }
 }
 
 fn steps(tables: &mut Tables, index: LogIndex, ops: &[TxnOp], effects: &mut Effects) -> (Vec<TxnResult>, Vec<TxnFailure>) {
-    let mut results = Results::default();
+    let mut scratch = Scratch { tables, index, effects, op_index: 0, results: Vec::new() };
     let mut failures = Vec::new();
     for (op_index, op) in ops.iter().enumerate() {
-        results.op_index = op_index;
-        if let Err(what) = step(tables, index, op, &mut results, effects) {
-            failures.push(TxnFailure { op_index, what });
+        scratch.op_index = op_index;
+        if let Err(Failure { what, cause }) = step(&mut scratch, op) {
+            failures.push(TxnFailure { op_index, what, cause: Box::new(cause) });
         }
     }
-    (results.rows, failures)
+    (scratch.results, failures)
 }
 
-fn step(tables: &mut Tables, at: LogIndex, op: &TxnOp, results: &mut Results, effects: &mut Effects) -> Result<(), String> {
-    let TxnOp::Kv { verb, key, value, flags, index, session } = op;
-    let name = text(key);
-    let current = tables.kv.get(&**key).cloned();
-    let mut write = |tables: &mut Tables, compare, lock, failure: &dyn Fn() -> String| {
-        let request = Set { key, value, flags: *flags, compare, lock };
-        let entry = set(tables, at, request, effects).map_err(|refusal| explain(refusal, failure))?;
-        results.push(entry, false);
-        Ok(())
-    };
-    let stale = || format!("failed to set key \"{name}\", index is stale");
-    match verb {
-        KvVerb::Set => write(tables, Compare::Any, LockAction::Keep, &stale),
-        KvVerb::Cas => write(tables, cas(*index), LockAction::Keep, &stale),
-        KvVerb::Lock => {
-            let session = session.ok_or("missing session")?;
-            write(tables, Compare::Any, LockAction::Acquire(session), &|| format!("failed to lock key \"{name}\", lock is already held"))
+fn step(scratch: &mut Scratch<'_>, op: &TxnOp) -> Result<(), Failure> {
+    match op {
+        TxnOp::Kv { verb, key, value, flags, index, session } => {
+            kv::step(scratch, &kv::Step { verb: *verb, key, value, flags: *flags, index: *index, session: *session })
         }
-        KvVerb::Unlock => {
-            let session = session.ok_or("missing session")?;
-            let failure = || format!("failed to unlock key \"{name}\", lock isn't held, or is held by another session");
-            write(tables, Compare::Any, LockAction::Release(session), &failure)
-        }
-        KvVerb::Get => show(results, current.ok_or_else(|| format!("key \"{name}\" doesn't exist"))?),
-        KvVerb::GetOrEmpty => show(results, current.unwrap_or_else(|| KvEntry::new(key, b"", KvHeader::default()))),
-        KvVerb::GetTree => tables.kv_range(key).cloned().try_for_each(|entry| show(results, entry)),
-        KvVerb::CheckIndex => {
-            let entry = current.ok_or_else(|| format!("failed index check for key \"{name}\", key does not exist"))?;
-            let found = entry.modify_index();
-            if found != *index {
-                return Err(format!("failed index check for key \"{name}\", current modify index {found} != {index}"));
-            }
-            checked(results, entry)
-        }
-        KvVerb::CheckSession => check_session(&name, current, *session).and_then(|entry| checked(results, entry)),
-        KvVerb::CheckNotExists => current.map_or(Ok(()), |_| Err(format!("key \"{name}\" exists"))),
-        KvVerb::Delete => remove(tables, at, key, Compare::Any, effects),
-        KvVerb::DeleteCas => {
-            remove(tables, at, key, cas(*index), effects).map_err(|_| format!("failed to delete key \"{name}\", index is stale"))
-        }
-        KvVerb::DeleteTree => {
-            delete_prefix(tables, at, key, effects);
+        TxnOp::Node { verb, node, index } => catalog::node(scratch, *verb, node, *index),
+        TxnOp::Service { verb, node, service, index } => catalog::service(scratch, *verb, node, service, *index),
+        TxnOp::Check { verb, node, check, index } => catalog::check(scratch, *verb, node, check, *index),
+        TxnOp::Held(fence) => Ok(check_fence(scratch.tables, fence)?),
+        TxnOp::SessionDestroy(id) => {
+            session::finish(scratch.tables, scratch.index, *id, SessionEnd::Destroyed, false, scratch.effects);
             Ok(())
         }
-    }
-}
-
-/// Index 0 asks for absence.
-fn cas(index: LogIndex) -> Compare {
-    if index == LogIndex::ZERO { Compare::Absent } else { Compare::ModifyIndex(index) }
-}
-
-fn show(results: &mut Results, entry: KvEntry) -> Result<(), String> {
-    results.push(entry, true);
-    Ok(())
-}
-
-fn checked(results: &mut Results, entry: KvEntry) -> Result<(), String> {
-    results.push(entry, false);
-    Ok(())
-}
-
-fn remove(tables: &mut Tables, at: LogIndex, key: &[u8], compare: Compare, effects: &mut Effects) -> Result<(), String> {
-    delete(tables, at, key, compare, effects).map(|_| ()).map_err(|refusal| refusal.to_string())
-}
-
-fn check_session(name: &str, current: Option<KvEntry>, session: Option<SessionId>) -> Result<KvEntry, String> {
-    let wanted = session.ok_or("missing session")?;
-    let entry = current.ok_or_else(|| format!("failed session check for key \"{name}\", key does not exist"))?;
-    match entry.session() {
-        Some(holder) if holder == wanted => Ok(entry),
-        Some(holder) => Err(format!("failed session check for key \"{name}\", current session \"{holder}\" != \"{wanted}\"")),
-        None => Err(format!("failed session check for key \"{name}\", current session \"\" != \"{wanted}\"")),
-    }
-}
-
-fn explain(refusal: Refusal, failure: &dyn Fn() -> String) -> String {
-    match refusal {
-        Refusal::UnknownSession { session } => format!("invalid session \"{session}\""),
-        Refusal::LockDelay { key, remaining_ms } => format!("failed to lock key \"{key}\" due to lock delay for {remaining_ms} ms more"),
-        _ => failure(),
     }
 }

@@ -13,6 +13,7 @@ pub mod row;
 mod session;
 #[cfg(test)]
 mod tests;
+mod txn;
 
 use std::collections::BTreeMap;
 

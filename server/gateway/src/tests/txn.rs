@@ -40,7 +40,10 @@ async fn what_cannot_be_done_is_told_for_each_operation() {
         {"KV": {"Verb": "frob", "Key": "a"}},
         {"KV": {"Verb": "get", "Key": ""}},
         {"KV": {"Verb": "lock", "Key": "a", "Session": "x"}},
-        {"Node": {"Verb": "get", "Node": {"Node": "n"}}},
+        {"Node": {"Verb": "lock", "Node": {"Node": "n"}}},
+        {"Service": {"Verb": "", "Node": "n", "Service": {"ID": "s"}}},
+        {"Check": {"Verb": "get-tree", "Check": {"Node": "n", "CheckID": "c"}}},
+        {},
     ]);
     let got = rig.put("/v1/txn", ops.to_string()).await;
     assert_eq!(got.status, 409);
@@ -48,7 +51,55 @@ async fn what_cannot_be_done_is_told_for_each_operation() {
     assert_eq!(errors[0], json!({"OpIndex": 0, "What": "unknown KV verb \"frob\""}));
     assert_eq!(errors[1]["What"], "Must provide key");
     assert_eq!(errors[2]["What"], "invalid session \"x\"");
-    assert!(errors[3]["What"].as_str().unwrap().contains("not supported"));
+    assert_eq!(errors[3]["What"], "unknown Node verb \"lock\"");
+    assert_eq!(errors[4]["What"], "unknown Service verb \"\"");
+    assert_eq!(errors[5]["What"], "unknown check verb \"get-tree\"");
+    assert!(errors[6]["What"].as_str().unwrap().contains("empty"));
+    for (op, what) in [
+        (json!({"Node": {"Verb": "set", "Node": {"Address": "10.0.0.1"}}}), "must provide node"),
+        (json!({"Node": {"Verb": "set", "Node": {"Node": "n", "Address": "a", "ID": "x"}}}), "bad node ID: `x` is not a UUID"),
+        (json!({"Service": {"Verb": "get", "Service": {"ID": "s"}}}), "must provide node"),
+        (json!({"Check": {"Verb": "get", "Check": {"Node": "n"}}}), "a check needs a name or an id"),
+    ] {
+        let got = rig.put("/v1/txn", json!([{"KV": {"Verb": "set", "Key": "a"}}, op]).to_string()).await;
+        assert_eq!(got.status, 409);
+        assert_eq!(got.json(), json!({"Results": null, "Errors": [{"OpIndex": 1, "What": what}]}));
+    }
+    assert_eq!(rig.get("/v1/kv/a").await.status, 404);
+}
+
+#[tokio::test]
+async fn rows_of_the_catalog_are_written_read_compared_and_removed() {
+    let rig = Rig::start().await;
+    let service = json!({"ID": "w1", "Service": "web", "Port": 80, "Tags": ["a"]});
+    let check = json!({"Node": "n", "CheckID": "c", "Name": "alive", "Status": "passing", "ServiceID": "w1",
+        "Definition": {"HTTP": "http://x", "Interval": "10s"}});
+    let ops = json!([
+        {"Node": {"Verb": "cas", "Node": {"Node": "n", "Address": "10.0.0.1", "Meta": {"rack": "a"}, "ModifyIndex": 0}}},
+        {"Service": {"Verb": "set", "Node": "n", "Service": service}},
+        {"Check": {"Verb": "set", "Check": check}},
+        {"Check": {"Verb": "get", "Check": {"Node": "n", "CheckID": "c"}}},
+    ]);
+    let answer = rig.put("/v1/txn", ops.to_string()).await.json();
+    let results = &answer["Results"];
+    assert_eq!((&results[0]["Node"]["Datacenter"], &results[0]["Node"]["Meta"]["rack"]), (&json!("dc1"), &json!("a")));
+    assert_eq!((&results[1]["Service"]["ID"], &results[1]["Service"]["Weights"]["Passing"]), (&json!("w1"), &json!(1)));
+    assert_eq!(results[2]["Check"]["ServiceName"], "web");
+    assert_eq!((&results[3]["Check"], &results[2]["Check"]["Definition"]["Interval"]), (&results[2]["Check"], &json!("10s")));
+    let healthy = rig.get("/v1/health/service/web?passing").await.json();
+    assert_eq!(healthy.as_array().map(Vec::len), Some(1), "{healthy}");
+
+    let index = &results[1]["Service"]["ModifyIndex"];
+    let stale = json!([{"Service": {"Verb": "delete-cas", "Node": "n", "Service": {"ID": "w1", "ModifyIndex": 1}}}]);
+    let what = "failed to delete service \"w1\" on node \"n\", index is stale";
+    assert_eq!(rig.put("/v1/txn", stale.to_string()).await.json()["Errors"][0]["What"], what);
+    let gone = json!([
+        {"Service": {"Verb": "delete-cas", "Node": "n", "Service": {"ID": "w1", "ModifyIndex": index}}},
+        {"Node": {"Verb": "delete", "Node": {"Node": "n"}}},
+    ]);
+    assert_eq!(rig.put("/v1/txn", gone.to_string()).await.json(), json!({"Results": [], "Errors": null}));
+    let missing = json!([{"Node": {"Verb": "get", "Node": {"Node": "n"}}}]);
+    assert_eq!(rig.put("/v1/txn", missing.to_string()).await.json()["Errors"][0]["What"], "node \"n\" doesn't exist");
 }
 
 #[tokio::test]

@@ -114,11 +114,6 @@ pub(crate) fn fence(fence: Option<v1::Fence>) -> Result<Option<Fence>, Error> {
     Ok(Some(Fence { key: (*key).into(), token: LogIndex(token) }))
 }
 
-/// Operations of a transaction take no fence of their own yet.
-pub(crate) fn no_fence(fence: Option<v1::Fence>) -> Result<(), Error> {
-    fence.map_or(Ok(()), |_| Err(not_implemented("fence")))
-}
-
 /// Rows cannot be sorted by distance before distances are measured.
 pub(crate) fn no_near(near: &str) -> Result<(), Error> {
     if near.is_empty() { Ok(()) } else { Err(not_implemented("near")) }

@@ -1,15 +1,16 @@
-//! Transactions: one operation of the contract is one or two steps of the state machine, a
-//! comparison before what it guards.
+//! Transactions: one operation of the contract is up to three steps of the state machine: its fence,
+//! its comparison, and what they guard.
 
-use ::service::{Error, Reason};
+use ::service::Error;
 use proto::v1;
 use proto::v1::precondition::Row;
 use proto::v1::txn_operation::Operation;
-use state::{KvVerb, LogIndex, SessionId, TxnFailure, TxnOp, TxnResult};
+use state::{CheckInput, KvVerb, LogIndex, NodeInput, RowVerb, ServiceInput, SessionId, Str, TxnFailure, TxnOp, TxnResult, TxnRow};
 
-use super::common::{no_fence, session};
+use super::common::{fence, session};
 use super::kv::{entry, entry_without_value};
-use crate::status::{invalid, not_implemented, refusal};
+use super::{check, node, service};
+use crate::status::{invalid, refusal};
 
 /// A transaction as the state machine takes it, and how its answer is to be read.
 #[derive(Debug, Default)]
@@ -19,14 +20,14 @@ pub(crate) struct Plan {
 }
 
 /// Where a step comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Step {
     /// Position of the operation in the request.
     operation: u32,
-    /// What it does, to name the reason should it fail.
-    verb: KvVerb,
     /// Whether the row that it answers with is told.
     tells: bool,
+    /// The key whose lock it takes.
+    takes: Option<bytes::Bytes>,
 }
 
 /// What a precondition asks of a row.
@@ -36,6 +37,30 @@ enum Guard {
     Present,
     At(LogIndex),
     HeldBy(SessionId),
+}
+
+/// What an operation does with a row of the catalog.
+enum Action {
+    Get,
+    Put,
+    Delete,
+}
+
+/// A row of the catalog that an operation is on.
+enum Subject {
+    Node(NodeInput),
+    Service(Str, ServiceInput),
+    Check(Str, Box<CheckInput>),
+}
+
+impl Subject {
+    fn step(&self, verb: RowVerb, index: LogIndex) -> TxnOp {
+        match self {
+            Subject::Node(input) => TxnOp::Node { verb, node: Box::new(input.clone()), index },
+            Subject::Service(node, input) => TxnOp::Service { verb, node: node.clone(), service: Box::new(input.clone()), index },
+            Subject::Check(node, input) => TxnOp::Check { verb, node: node.clone(), check: input.clone(), index },
+        }
+    }
 }
 
 impl Plan {
@@ -60,7 +85,7 @@ impl Plan {
     pub(crate) fn results(&self, results: &[TxnResult]) -> Vec<v1::TxnResult> {
         let told = results.iter().filter_map(|result| {
             let step = self.steps.get(result.op_index)?;
-            step.tells.then(|| told(step.operation, result))
+            step.tells.then(|| told(step, &result.row))
         });
         told.collect()
     }
@@ -68,20 +93,31 @@ impl Plan {
     /// Each operation that failed, once.
     pub(crate) fn failures(&self, failures: &[TxnFailure]) -> Vec<v1::TxnFailure> {
         let mut told: Vec<v1::TxnFailure> = Vec::with_capacity(failures.len());
-        for TxnFailure { op_index, what } in failures {
+        for TxnFailure { op_index, cause, .. } in failures {
             let Some(step) = self.steps.get(*op_index) else { continue };
             if told.last().is_some_and(|last| last.operation == step.operation) {
                 continue;
             }
-            let refusal = refusal(Error::new(reason(step.verb), what.clone()));
+            let refusal = refusal(Error::from((**cause).clone()));
             told.push(v1::TxnFailure { operation: step.operation, refusal: Some(refusal) });
         }
         told
     }
 
+    /// An error that names a step, with the operation that the step belongs to instead.
+    pub(crate) fn locate(&self, mut error: Error) -> Error {
+        for (name, value) in &mut error.details {
+            let step = (*name == "operation").then(|| value.parse().ok().and_then(|at: usize| self.steps.get(at))).flatten();
+            if let Some(step) = step {
+                *value = step.operation.to_string();
+            }
+        }
+        error
+    }
+
     fn take(&mut self, at: u32, operation: v1::TxnOperation) -> Result<(), Error> {
         let v1::TxnOperation { precondition, operation } = operation;
-        let guard = guard(precondition)?;
+        let guard = self.guard(at, precondition)?;
         match operation.ok_or_else(|| invalid("operation", format_args!("operation {at} does nothing")))? {
             Operation::KvGet(key) => self.get(at, guard, &key),
             Operation::KvList(prefix) => self.on_prefix(at, guard, KvVerb::GetTree, &prefix)?,
@@ -89,15 +125,72 @@ impl Plan {
             Operation::KvPut(put) => self.put(at, guard, put)?,
             Operation::KvDelete(key) => self.delete(at, guard, &key),
             Operation::KvCheck(key) => {
-                if matches!(guard, Guard::Nothing) {
+                if matches!(guard, Guard::Nothing) && self.steps.last().is_none_or(|step| step.operation != at) {
                     return Err(invalid("precondition", format_args!("operation {at} is a check and asks for nothing")));
                 }
                 self.check(at, &guard, &key);
             }
-            Operation::NodeGet(_) | Operation::NodePut(_) | Operation::NodeDelete(_) => return Err(later("node")),
-            Operation::ServiceGet(_) | Operation::ServicePut(_) | Operation::ServiceDelete(_) => return Err(later("service")),
-            Operation::CheckGet(_) | Operation::CheckPut(_) | Operation::CheckDelete(_) => return Err(later("check")),
-            Operation::SessionDestroy(_) => return Err(later("session")),
+            Operation::NodeGet(name) => self.on_row(at, guard, Action::Get, node_named(name))?,
+            Operation::NodePut(row) => self.on_row(at, guard, Action::Put, Subject::Node(node::input(row)))?,
+            Operation::NodeDelete(name) => self.on_row(at, guard, Action::Delete, node_named(name))?,
+            Operation::ServiceGet(key) => self.on_row(at, guard, Action::Get, service_named(key))?,
+            Operation::ServicePut(put) => self.on_row(at, guard, Action::Put, service_put(put)?)?,
+            Operation::ServiceDelete(key) => self.on_row(at, guard, Action::Delete, service_named(key))?,
+            Operation::CheckGet(key) => self.on_row(at, guard, Action::Get, check_named(key))?,
+            Operation::CheckPut(row) => {
+                let node = row.node.as_str().into();
+                self.on_row(at, guard, Action::Put, Subject::Check(node, Box::new(check::input(row)?)))?
+            }
+            Operation::CheckDelete(key) => self.on_row(at, guard, Action::Delete, check_named(key))?,
+            Operation::SessionDestroy(id) => {
+                if !matches!(guard, Guard::Nothing) {
+                    return Err(invalid(
+                        "precondition",
+                        format_args!("operation {at} is on a session, of which only a fence can be asked"),
+                    ));
+                }
+                self.push(at, false, TxnOp::SessionDestroy(session("session_destroy", &id)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the fence, and says what remains to be compared.
+    fn guard(&mut self, at: u32, precondition: Option<v1::Precondition>) -> Result<Guard, Error> {
+        let Some(v1::Precondition { row, fence: proof }) = precondition else { return Ok(Guard::Nothing) };
+        if let Some(fence) = fence(proof)? {
+            self.push(at, false, TxnOp::Held(fence));
+        }
+        match row {
+            None => Ok(Guard::Nothing),
+            Some(Row::Absent(true)) => Ok(Guard::Absent),
+            Some(Row::Present(true)) => Ok(Guard::Present),
+            Some(Row::Absent(false)) => Err(invalid("absent", "only `true` is valid")),
+            Some(Row::Present(false)) => Err(invalid("present", "only `true` is valid")),
+            Some(Row::ModifyIndex(0)) => Err(invalid("modify_index", "no row has index 0; use `absent` for a row that does not exist")),
+            Some(Row::ModifyIndex(index)) => Ok(Guard::At(LogIndex(index))),
+            Some(Row::HeldBy(id)) => session("held_by", &id).map(Guard::HeldBy),
+        }
+    }
+
+    fn on_row(&mut self, at: u32, guard: Guard, action: Action, subject: Subject) -> Result<(), Error> {
+        let (compare, index) = match guard {
+            Guard::Nothing => (None, LogIndex::ZERO),
+            Guard::Absent => (Some(RowVerb::CheckNotExists), LogIndex::ZERO),
+            Guard::Present => (Some(RowVerb::CheckExists), LogIndex::ZERO),
+            Guard::At(index) => (Some(RowVerb::CheckIndex), index),
+            Guard::HeldBy(_) => {
+                return Err(invalid("held_by", format_args!("operation {at} is not on a key, and only keys are locked; use a fence")));
+            }
+        };
+        if let Some(verb) = compare {
+            self.push(at, false, subject.step(verb, index));
+        }
+        match action {
+            Action::Get if compare == Some(RowVerb::CheckNotExists) => {}
+            Action::Get => self.push(at, true, subject.step(RowVerb::GetOrEmpty, LogIndex::ZERO)),
+            Action::Put => self.push(at, true, subject.step(RowVerb::Set, LogIndex::ZERO)),
+            Action::Delete => self.push(at, false, subject.step(RowVerb::Delete, LogIndex::ZERO)),
         }
         Ok(())
     }
@@ -162,24 +255,12 @@ impl Plan {
     }
 
     fn push(&mut self, operation: u32, tells: bool, op: TxnOp) {
-        let TxnOp::Kv { verb, .. } = &op;
-        self.steps.push(Step { operation, verb: *verb, tells });
+        let takes = match &op {
+            TxnOp::Kv { verb: KvVerb::Lock, key, .. } => Some(bytes::Bytes::copy_from_slice(key)),
+            _ => None,
+        };
+        self.steps.push(Step { operation, tells, takes });
         self.ops.push(op);
-    }
-}
-
-fn guard(precondition: Option<v1::Precondition>) -> Result<Guard, Error> {
-    let Some(v1::Precondition { row, fence }) = precondition else { return Ok(Guard::Nothing) };
-    no_fence(fence)?;
-    match row {
-        None => Ok(Guard::Nothing),
-        Some(Row::Absent(true)) => Ok(Guard::Absent),
-        Some(Row::Present(true)) => Ok(Guard::Present),
-        Some(Row::Absent(false)) => Err(invalid("absent", "only `true` is valid")),
-        Some(Row::Present(false)) => Err(invalid("present", "only `true` is valid")),
-        Some(Row::ModifyIndex(0)) => Err(invalid("modify_index", "no row has index 0; use `absent` for a row that does not exist")),
-        Some(Row::ModifyIndex(index)) => Ok(Guard::At(LogIndex(index))),
-        Some(Row::HeldBy(id)) => session("held_by", &id).map(Guard::HeldBy),
     }
 }
 
@@ -191,94 +272,42 @@ fn indexed(verb: KvVerb, key: &[u8], index: LogIndex) -> TxnOp {
     TxnOp::Kv { verb, key: key.into(), value: Box::default(), flags: 0, index, session: None }
 }
 
-fn later(kind: &str) -> Error {
-    not_implemented(&format!("{kind} operations in a transaction"))
+fn node_named(name: String) -> Subject {
+    Subject::Node(NodeInput { name: name.into(), ..NodeInput::default() })
 }
 
-/// Why a step of this kind fails.
-fn reason(verb: KvVerb) -> Reason {
-    match verb {
-        // No session exists yet, so that every acquisition fails for want of one.
-        KvVerb::Lock => Reason::UnknownSession,
-        KvVerb::Unlock => Reason::LockNotHeld,
-        _ => Reason::PreconditionFailed,
-    }
+fn service_named(key: v1::ServiceKey) -> Subject {
+    let v1::ServiceKey { node, service_id } = key;
+    Subject::Service(node.into(), ServiceInput { id: service_id.into(), ..ServiceInput::default() })
 }
 
-fn told(operation: u32, result: &TxnResult) -> v1::TxnResult {
-    let TxnResult { op_index: _, entry: row, with_value } = result;
-    let exists = row.modify_index() > LogIndex::ZERO;
-    let told = if *with_value { entry(row) } else { entry_without_value(row) };
-    v1::TxnResult { operation, row: exists.then_some(v1::txn_result::Row::Entry(told)), fence: None }
+fn service_put(put: v1::TxnServicePut) -> Result<Subject, Error> {
+    let v1::TxnServicePut { node, service: row } = put;
+    let row = row.ok_or_else(|| invalid("service", "it is missing"))?;
+    Ok(Subject::Service(node.into(), service::input(row)))
+}
+
+fn check_named(key: v1::CheckKey) -> Subject {
+    let v1::CheckKey { node, check_id } = key;
+    Subject::Check(node.into(), Box::new(CheckInput { id: check_id.into(), ..CheckInput::default() }))
+}
+
+fn told(step: &Step, row: &TxnRow) -> v1::TxnResult {
+    use v1::txn_result::Row;
+    let mut fence = None;
+    let row = match row {
+        TxnRow::Kv { entry: row, with_value } => {
+            fence = step.takes.clone().map(|key| v1::Fence { key, token: row.fence().0 });
+            let told = if *with_value { entry(row) } else { entry_without_value(row) };
+            (row.modify_index() > LogIndex::ZERO).then_some(Row::Entry(told))
+        }
+        TxnRow::Node(row) => Some(Row::Node(node::node(row))),
+        TxnRow::Service(row) => Some(Row::Service(service::service(row))),
+        TxnRow::Check(row) => Some(Row::Check(check::check(row))),
+        TxnRow::Nothing => None,
+    };
+    v1::TxnResult { operation: step.operation, row, fence }
 }
 
 #[cfg(test)]
-mod tests {
-    use state::KvEntry;
-    use state::kv::KvHeader;
-
-    use super::*;
-
-    fn operation(row: Option<Row>, operation: Operation) -> v1::TxnOperation {
-        let precondition = row.map(|row| v1::Precondition { row: Some(row), fence: None });
-        v1::TxnOperation { precondition, operation: Some(operation) }
-    }
-
-    fn key() -> bytes::Bytes {
-        bytes::Bytes::from_static(b"k")
-    }
-
-    fn verbs(operations: Vec<v1::TxnOperation>) -> Vec<KvVerb> {
-        let mut plan = Plan::new(operations).unwrap();
-        plan.take_ops().iter().map(|TxnOp::Kv { verb, .. }| *verb).collect()
-    }
-
-    #[test]
-    fn operations_become_steps_with_their_comparisons_before_them() {
-        use KvVerb::*;
-        let put = || Operation::KvPut(v1::TxnKvPut { key: key(), ..Default::default() });
-        for (row, does, expected) in [
-            (None, put(), vec![Set]),
-            (Some(Row::Absent(true)), put(), vec![Cas]),
-            (Some(Row::ModifyIndex(3)), put(), vec![Cas]),
-            (Some(Row::Present(true)), put(), vec![Get, Set]),
-            (None, Operation::KvGet(key()), vec![GetOrEmpty]),
-            (Some(Row::ModifyIndex(3)), Operation::KvGet(key()), vec![CheckIndex, GetOrEmpty]),
-            (Some(Row::Absent(true)), Operation::KvGet(key()), vec![CheckNotExists]),
-            (Some(Row::ModifyIndex(3)), Operation::KvDelete(key()), vec![DeleteCas]),
-            (None, Operation::KvDeletePrefix(key()), vec![DeleteTree]),
-            (Some(Row::Absent(true)), Operation::KvCheck(key()), vec![CheckNotExists]),
-        ] {
-            assert_eq!(verbs(vec![operation(row, does)]), expected);
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_done_is_refused_with_its_cause() {
-        for (refused, reason) in [
-            (vec![], "INVALID_ARGUMENT"),
-            (vec![v1::TxnOperation::default()], "INVALID_ARGUMENT"),
-            (vec![operation(None, Operation::KvCheck(key()))], "INVALID_ARGUMENT"),
-            (vec![operation(Some(Row::Absent(true)), Operation::KvList(key()))], "INVALID_ARGUMENT"),
-            (vec![operation(None, Operation::NodeGet("n".into()))], "NOT_IMPLEMENTED"),
-        ] {
-            assert_eq!(Plan::new(refused).unwrap_err().reason.as_str(), reason);
-        }
-    }
-
-    #[test]
-    fn rows_and_failures_name_the_operation_that_was_asked_for() {
-        let get = |row| operation(row, Operation::KvGet(key()));
-        let plan = Plan::new(vec![get(Some(Row::Present(true))), get(None)]).unwrap();
-        let header = KvHeader { modify_index: LogIndex(5), ..Default::default() };
-        let row = |op_index, header| TxnResult { op_index, entry: KvEntry::new(b"k", b"v", header), with_value: true };
-
-        let told = plan.results(&[row(0, header), row(1, header), row(2, KvHeader::default())]);
-        assert_eq!(told.iter().map(|result| (result.operation, result.row.is_some())).collect::<Vec<_>>(), [(0, true), (1, false)]);
-
-        let failed = |op_index| TxnFailure { op_index, what: "no".into() };
-        let told = plan.failures(&[failed(0), failed(1), failed(2)]);
-        assert_eq!(told.iter().map(|failure| failure.operation).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(told[0].refusal.as_ref().unwrap().reason(), v1::ErrorReason::PreconditionFailed);
-    }
-}
+mod tests;

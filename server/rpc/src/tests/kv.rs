@@ -123,6 +123,64 @@ async fn a_transaction_takes_place_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_transaction_reaches_over_keys_and_the_catalog_and_tells_the_reason_of_each_failure() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let kv = client.kv();
+    let node = v1::Node { name: "n1".into(), address: "10.0.0.1".into(), ..Default::default() };
+    let service = || v1::Service { id: "w1".into(), name: "web".into(), port: 80, ..Default::default() };
+    let check = v1::Check { node: "n1".into(), check_id: "c".into(), service_id: "w1".into(), ..Default::default() };
+    let create = Txn::new().put_node(node).put_service("n1", service()).put_check(check.clone()).put("deployed", "w1");
+    let done = soon(kv.txn(create)).await.unwrap();
+    assert!(done.value.committed, "{done:?}");
+    let Some(v1::txn_result::Row::Service(row)) = &done.value.results[1].row else { panic!("{done:?}") };
+    assert_eq!((row.port, row.modify_index), (80, done.revision()));
+
+    let session = "00000000-0000-4000-8000-000000000001";
+    let acquire = v1::txn_kv_put::Lock::Acquire(session.into());
+    let lock = v1::TxnKvPut { key: "lock".into(), lock: Some(acquire), ..Default::default() };
+    let lock = v1::TxnOperation { operation: Some(v1::txn_operation::Operation::KvPut(lock)), ..Default::default() };
+    let stray = v1::Check { service_id: "w9".into(), ..check };
+    let fail = Txn::new().operation(lock).put_service("n9", service()).put_check(stray).check_absent("deployed").delete_node("n1");
+    let undone = soon(kv.txn(fail)).await.unwrap().value;
+    let reasons: Vec<_> = undone.failures.iter().map(|failure| failure.refusal.as_ref().unwrap().reason()).collect();
+    use ErrorReason::*;
+    assert_eq!(reasons, [UnknownSession, UnknownNode, UnknownService, PreconditionFailed], "{undone:?}");
+    assert_eq!(undone.failures[0].refusal.as_ref().unwrap().metadata["session"], session);
+    assert_eq!(soon(client.catalog().instances("web", Default::default())).await.unwrap().value.len(), 1);
+    let error = soon(kv.txn(Txn::new().put("a", "1").put_service("", service()))).await.unwrap_err();
+    assert_eq!((error.reason(), error.detail("operation")), (Some(InvalidArgument), Some("1")));
+}
+
+#[tokio::test]
+async fn a_lock_fences_transactions_and_the_catalog() {
+    let server = Server::start().await;
+    let client = server.client().await;
+    let (kv, catalog) = (client.kv(), client.catalog());
+    let mut sessions = v1::session_service_client::SessionServiceClient::new(server.channel().await);
+    let asked = v1::SessionServiceCreateRequest { ignore_node_failure: true, ..Default::default() };
+    let session = soon(sessions.create(asked)).await.unwrap().into_inner().session.unwrap().id;
+    let acquire = v1::TxnKvPut { key: "lock".into(), lock: Some(v1::txn_kv_put::Lock::Acquire(session.clone())), ..Default::default() };
+    let acquire = v1::TxnOperation { operation: Some(v1::txn_operation::Operation::KvPut(acquire)), ..Default::default() };
+    let granted = soon(kv.txn(Txn::new().operation(acquire))).await.unwrap();
+    let fence = granted.value.results[0].fence.clone().expect("the lock was taken");
+    assert_eq!((&fence.key[..], fence.token), (&b"lock"[..], granted.revision()));
+    let node = v1::Node { name: "n1".into(), address: "10.0.0.1".into(), ..Default::default() };
+    let register = || v1::RegisterRequest { node: Some(node.clone()), fence: Some(fence.clone()), ..Default::default() };
+    soon(catalog.register(register())).await.unwrap();
+    assert!(soon(kv.txn(Txn::new().fence(fence.clone()).put("a", "1"))).await.unwrap().value.committed);
+
+    let destroy = v1::TxnOperation { operation: Some(v1::txn_operation::Operation::SessionDestroy(session)), ..Default::default() };
+    assert!(soon(kv.txn(Txn::new().fence(fence.clone()).operation(destroy))).await.unwrap().value.committed);
+    let late = soon(kv.txn(Txn::new().fence(fence.clone()).put("a", "2"))).await.unwrap().value;
+    assert_eq!(late.failures[0].refusal.as_ref().unwrap().reason(), ErrorReason::StaleFence);
+    assert_eq!(soon(catalog.register(register())).await.unwrap_err().reason(), Some(ErrorReason::StaleFence));
+    let gone = v1::DeregisterRequest { node: "n1".into(), fence: Some(fence), ..Default::default() };
+    assert_eq!(soon(catalog.deregister(gone)).await.unwrap_err().reason(), Some(ErrorReason::StaleFence));
+    assert_eq!(soon(kv.get("a")).await.unwrap().value.unwrap().value, "1");
+}
+
+#[tokio::test]
 async fn a_read_waits_for_the_revision_that_it_asks_for() {
     let server = Server::start().await;
     let client = server.client().await;

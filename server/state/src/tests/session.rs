@@ -7,7 +7,7 @@ const A: SessionId = SessionId([1; 16]);
 const B: SessionId = SessionId([2; 16]);
 
 /// A session on node `n1` with a TTL of 10 s and a lock delay of 15 s.
-fn session(id: SessionId) -> Session {
+pub(super) fn session(id: SessionId) -> Session {
     Session {
         id,
         name: "test".into(),

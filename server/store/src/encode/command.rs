@@ -4,11 +4,11 @@ use bytes::Bytes;
 use prost::Message;
 use proto::storage::v1 as pb;
 use state::{
-    Check, CheckInput, Command, Compare, Deregistration, Fence, KvVerb, KvWrite, LockAction, LogIndex, Millis, Node, NodeInput, Operation,
-    Registration, Service, ServiceInput, SessionId, TxnOp,
+    Check, CheckInput, Command, Compare, Deregistration, Fence, KvWrite, LockAction, LogIndex, Millis, Node, NodeInput, Operation,
+    Registration, Service, ServiceInput, SessionId,
 };
 
-use crate::encode::{Malformed, catalog, check, from_option, from_session, session, to_option, to_session};
+use crate::encode::{Malformed, catalog, check, from_option, from_session, session, to_option, to_session, txn};
 
 /// Encodes a command for the log.
 pub fn encode(command: &Command) -> Bytes {
@@ -37,18 +37,18 @@ pub fn decode(bytes: impl bytes::Buf) -> Result<Command, Malformed> {
     Ok(Command { at: Millis(message.at_ms), operation })
 }
 
-fn from_fence(fence: &Fence) -> pb::Fence {
+pub(super) fn from_fence(fence: &Fence) -> pb::Fence {
     pb::Fence { key: Bytes::copy_from_slice(&fence.key), token: fence.token.0 }
 }
 
-fn to_fence(fence: &pb::Fence) -> Fence {
+pub(super) fn to_fence(fence: &pb::Fence) -> Fence {
     Fence { key: fence.key[..].into(), token: LogIndex(fence.token) }
 }
 
 fn from_operation(operation: &Operation) -> pb::command::Operation {
     match operation {
         Operation::Kv(write) => from_write(write),
-        Operation::Txn(ops) => pb::command::Operation::Txn(pb::Txn { ops: ops.iter().map(from_op).collect() }),
+        Operation::Txn(ops) => pb::command::Operation::Txn(pb::Txn { ops: ops.iter().map(txn::from_op).collect() }),
         Operation::Register(registration) => pb::command::Operation::Register(from_registration(registration)),
         Operation::Deregister(what) => pb::command::Operation::Deregister(pb::Deregistration {
             node: what.node.to_string(),
@@ -77,7 +77,7 @@ fn to_operation(operation: pb::command::Operation) -> Result<Operation, Malforme
             Operation::Kv(KvWrite::Delete { key: delete.key[..].into(), compare: to_compare(delete.compare)? })
         }
         pb::command::Operation::KvDeletePrefix(delete) => Operation::Kv(KvWrite::DeletePrefix { prefix: delete.prefix[..].into() }),
-        pb::command::Operation::Txn(txn) => Operation::Txn(txn.ops.into_iter().map(to_op).collect::<Result<_, _>>()?),
+        pb::command::Operation::Txn(txn) => Operation::Txn(txn.ops.into_iter().map(txn::to_op).collect::<Result<_, _>>()?),
         pb::command::Operation::Register(registration) => Operation::Register(Box::new(to_registration(registration)?)),
         pb::command::Operation::Deregister(what) => Operation::Deregister(Deregistration {
             node: what.node.into(),
@@ -97,7 +97,7 @@ fn to_operation(operation: pb::command::Operation) -> Result<Operation, Malforme
     })
 }
 
-fn to_id(bytes: &[u8]) -> Result<SessionId, Malformed> {
+pub(super) fn to_id(bytes: &[u8]) -> Result<SessionId, Malformed> {
     to_session(bytes, "id")?.ok_or(Malformed::Missing("id"))
 }
 
@@ -162,68 +162,6 @@ fn to_compare(compare: Option<pb::Compare>) -> Result<Compare, Malformed> {
     }
 }
 
-fn from_op(op: &TxnOp) -> pb::TxnOp {
-    let TxnOp::Kv { verb, key, value, flags, index, session } = op;
-    let kv = pb::TxnKv {
-        verb: from_verb(*verb).into(),
-        key: Bytes::copy_from_slice(key),
-        value: Bytes::copy_from_slice(value),
-        flags: *flags,
-        index: index.0,
-        session: from_session(*session),
-    };
-    pb::TxnOp { op: Some(pb::txn_op::Op::Kv(kv)) }
-}
-
-fn to_op(op: pb::TxnOp) -> Result<TxnOp, Malformed> {
-    let pb::txn_op::Op::Kv(kv) = op.op.ok_or(Malformed::Unknown("op"))?;
-    Ok(TxnOp::Kv {
-        verb: to_verb(kv.verb())?,
-        key: kv.key[..].into(),
-        value: kv.value[..].into(),
-        flags: kv.flags,
-        index: LogIndex(kv.index),
-        session: to_session(&kv.session, "session")?,
-    })
-}
-
-fn from_verb(verb: KvVerb) -> pb::KvVerb {
-    match verb {
-        KvVerb::Set => pb::KvVerb::Set,
-        KvVerb::Cas => pb::KvVerb::Cas,
-        KvVerb::Lock => pb::KvVerb::Lock,
-        KvVerb::Unlock => pb::KvVerb::Unlock,
-        KvVerb::Get => pb::KvVerb::Get,
-        KvVerb::GetOrEmpty => pb::KvVerb::GetOrEmpty,
-        KvVerb::GetTree => pb::KvVerb::GetTree,
-        KvVerb::CheckIndex => pb::KvVerb::CheckIndex,
-        KvVerb::CheckSession => pb::KvVerb::CheckSession,
-        KvVerb::CheckNotExists => pb::KvVerb::CheckNotExists,
-        KvVerb::Delete => pb::KvVerb::Delete,
-        KvVerb::DeleteTree => pb::KvVerb::DeleteTree,
-        KvVerb::DeleteCas => pb::KvVerb::DeleteCas,
-    }
-}
-
-fn to_verb(verb: pb::KvVerb) -> Result<KvVerb, Malformed> {
-    Ok(match verb {
-        pb::KvVerb::Unspecified => return Err(Malformed::Unknown("verb")),
-        pb::KvVerb::Set => KvVerb::Set,
-        pb::KvVerb::Cas => KvVerb::Cas,
-        pb::KvVerb::Lock => KvVerb::Lock,
-        pb::KvVerb::Unlock => KvVerb::Unlock,
-        pb::KvVerb::Get => KvVerb::Get,
-        pb::KvVerb::GetOrEmpty => KvVerb::GetOrEmpty,
-        pb::KvVerb::GetTree => KvVerb::GetTree,
-        pb::KvVerb::CheckIndex => KvVerb::CheckIndex,
-        pb::KvVerb::CheckSession => KvVerb::CheckSession,
-        pb::KvVerb::CheckNotExists => KvVerb::CheckNotExists,
-        pb::KvVerb::Delete => KvVerb::Delete,
-        pb::KvVerb::DeleteTree => KvVerb::DeleteTree,
-        pb::KvVerb::DeleteCas => KvVerb::DeleteCas,
-    })
-}
-
 fn from_registration(registration: &Registration) -> pb::Registration {
     pb::Registration {
         node: Some(from_node_input(&registration.node)),
@@ -244,19 +182,19 @@ fn to_registration(registration: pb::Registration) -> Result<Registration, Malfo
 
 // An input is a row without what the state machine adds, and is written as such a row.
 
-fn from_node_input(input: &NodeInput) -> pb::Node {
+pub(super) fn from_node_input(input: &NodeInput) -> pb::Node {
     let NodeInput { id, name, address, datacenter, tagged_addresses, meta } = input.clone();
     let node = Node { id, name, address, datacenter, tagged_addresses, meta, ..Node::default() };
     catalog::from_node(&node, LogIndex::ZERO)
 }
 
-fn to_node_input(node: pb::Node) -> NodeInput {
+pub(super) fn to_node_input(node: pb::Node) -> NodeInput {
     let (node, _) = catalog::to_node(node);
     let Node { id, name, address, datacenter, tagged_addresses, meta, .. } = node;
     NodeInput { id, name, address, datacenter, tagged_addresses, meta }
 }
 
-fn from_service_input(input: &ServiceInput) -> pb::Service {
+pub(super) fn from_service_input(input: &ServiceInput) -> pb::Service {
     let input = input.clone();
     catalog::from_service(&Service {
         id: input.id,
@@ -274,7 +212,7 @@ fn from_service_input(input: &ServiceInput) -> pb::Service {
     })
 }
 
-fn to_service_input(service: pb::Service) -> ServiceInput {
+pub(super) fn to_service_input(service: pb::Service) -> ServiceInput {
     let service = catalog::to_service(service);
     ServiceInput {
         id: service.id,
@@ -291,7 +229,7 @@ fn to_service_input(service: pb::Service) -> ServiceInput {
     }
 }
 
-fn from_check_input(input: &CheckInput) -> pb::Check {
+pub(super) fn from_check_input(input: &CheckInput) -> pb::Check {
     let input = input.clone();
     check::from_check(&Check {
         id: input.id,
@@ -308,7 +246,7 @@ fn from_check_input(input: &CheckInput) -> pb::Check {
     })
 }
 
-fn to_check_input(message: pb::Check) -> Result<CheckInput, Malformed> {
+pub(super) fn to_check_input(message: pb::Check) -> Result<CheckInput, Malformed> {
     let check = check::to_check(message)?;
     Ok(CheckInput {
         id: check.id,

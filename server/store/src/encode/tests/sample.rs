@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use state::kv::KvHeader;
 use state::{
     Behavior, Change, ChangeBatch, Check, CheckDefinition, CheckInput, Command, Compare, Deregistration, Fence, Instance, KvEntry, KvVerb,
-    KvWrite, LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, Row, Service, ServiceAddress, ServiceInput,
-    ServiceSummary, Session, SessionEnd, SessionId, Status, Str, Tombstone, TxnOp, Weights,
+    KvWrite, LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, Row, RowVerb, Service, ServiceAddress,
+    ServiceInput, ServiceSummary, Session, SessionEnd, SessionId, Status, Str, Tombstone, TxnOp, Weights,
 };
 
 fn text() -> impl Strategy<Value = Str> {
@@ -99,6 +99,27 @@ fn write() -> impl Strategy<Value = KvWrite> {
 }
 
 fn op() -> impl Strategy<Value = TxnOp> {
+    let fence = (bytes(), index()).prop_map(|(key, token)| TxnOp::Held(Fence { key, token }));
+    prop_oneof![kv_op(), catalog_op(), fence, session().prop_map(TxnOp::SessionDestroy)]
+}
+
+fn catalog_op() -> impl Strategy<Value = TxnOp> {
+    use RowVerb::*;
+    let verb = || prop::sample::select(vec![Set, Cas, Get, GetOrEmpty, Delete, DeleteCas, CheckIndex, CheckExists, CheckNotExists]);
+    prop_oneof![
+        (verb(), node(), index()).prop_map(|(verb, row, index)| TxnOp::Node { verb, node: Box::new(node_input(row)), index }),
+        (verb(), text(), service(), index()).prop_map(|(verb, node, row, index)| {
+            let service = Box::new(service_input(row));
+            TxnOp::Service { verb, node, service, index }
+        }),
+        (verb(), text(), check(), index()).prop_map(|(verb, node, row, index)| {
+            let check = Box::new(check_input(row));
+            TxnOp::Check { verb, node, check, index }
+        }),
+    ]
+}
+
+fn kv_op() -> impl Strategy<Value = TxnOp> {
     use KvVerb::*;
     let verb = prop::sample::select(vec![
         Set,
@@ -127,30 +148,32 @@ fn op() -> impl Strategy<Value = TxnOp> {
 
 fn registration() -> impl Strategy<Value = Registration> {
     (node(), any::<bool>(), of(service()), vec(check(), 0..3)).prop_map(|(node, skip_node_update, service, checks)| Registration {
-        node: NodeInput {
-            id: node.id,
-            name: node.name,
-            address: node.address,
-            datacenter: node.datacenter,
-            tagged_addresses: node.tagged_addresses,
-            meta: node.meta,
-        },
+        node: node_input(node),
         skip_node_update,
-        service: service.map(|service| ServiceInput {
-            id: service.id,
-            name: service.name,
-            tags: service.tags,
-            address: service.address,
-            port: service.port,
-            socket_path: service.socket_path,
-            meta: service.meta,
-            tagged_addresses: service.tagged_addresses,
-            weights: service.weights,
-            enable_tag_override: service.enable_tag_override,
-            kind: service.kind,
-        }),
+        service: service.map(service_input),
         checks: checks.into_iter().map(check_input).collect(),
     })
+}
+
+fn node_input(node: Node) -> NodeInput {
+    let Node { id, name, address, datacenter, tagged_addresses, meta, .. } = node;
+    NodeInput { id, name, address, datacenter, tagged_addresses, meta }
+}
+
+fn service_input(service: Service) -> ServiceInput {
+    ServiceInput {
+        id: service.id,
+        name: service.name,
+        tags: service.tags,
+        address: service.address,
+        port: service.port,
+        socket_path: service.socket_path,
+        meta: service.meta,
+        tagged_addresses: service.tagged_addresses,
+        weights: service.weights,
+        enable_tag_override: service.enable_tag_override,
+        kind: service.kind,
+    }
 }
 
 fn check_input(check: Check) -> CheckInput {
