@@ -127,8 +127,8 @@ async fn every_refusal_has_a_reason() {
 async fn what_is_still_to_come_says_so() {
     let node = Node::dev();
     let channel = node.client().await.channel();
-    let refused = v1::lock_service_client::LockServiceClient::new(channel).acquire(v1::LockServiceAcquireRequest::default()).await;
-    let refused = refused.unwrap_err();
+    let sorted = v1::ListNodesRequest { near: "some-node".into(), ..Default::default() };
+    let refused = v1::catalog_service_client::CatalogServiceClient::new(channel).list_nodes(sorted).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented, "{refused:?}");
     assert_eq!(refused.get_details_error_info().unwrap().reason, "NOT_IMPLEMENTED");
 }

@@ -42,6 +42,7 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Summary, "consul_catalog_register", "Time to register in the catalog, in milliseconds"),
     series(Summary, "consul_catalog_deregister", "Time to deregister from the catalog, in milliseconds"),
     series(Summary, "consul_session_apply", "Time to begin, renew or end a session, in milliseconds"),
+    series(Summary, "consul_lock_apply", "Time to take a lock or a place in its queue, or to give them back, in milliseconds"),
     // consensus
     series(Counter, "consul_raft_apply", "Commands handed to the log"),
     series(Summary, "consul_raft_commitTime", "Time from proposing a command to its commit, in milliseconds"),

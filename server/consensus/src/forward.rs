@@ -16,7 +16,7 @@ use crate::encode::log_id_from_proto;
 use crate::error::Error;
 use crate::peer::channels::never_sent;
 use crate::types::{LogId, Proposal};
-use crate::{Consensus, HOLD, IN_FLIGHT_MAX, LEADER_POLL, Proposed, now, status};
+use crate::{Consensus, HOLD, IN_FLIGHT_MAX, LEADER_POLL, Proposed, status};
 
 /// The pause before the leader is asked again, after it could not be.
 const RETRY: Duration = Duration::from_millis(50);
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_millis(50);
 impl Consensus {
     /// Tries until somebody leads, within [`HOLD`].
     pub(crate) async fn propose_until_led(&self, operation: Operation) -> Result<Proposed, Error> {
-        let proposal = Proposal::new(Command { at: now(), operation });
+        let proposal = Proposal::new(Command { at: self.now(), operation });
         let mut sent = false;
         let proposed = timeout(HOLD, async {
             loop {
@@ -103,7 +103,7 @@ impl Consensus {
     /// server does not lead.
     pub(crate) async fn propose_as_leader(&self, operation: Operation) -> Result<Option<LogId>, Error> {
         let _permit = self.inner.in_flight.try_acquire().map_err(|_| Error::Overloaded(IN_FLIGHT_MAX))?;
-        let proposal = Proposal::new(Command { at: now(), operation });
+        let proposal = Proposal::new(Command { at: self.now(), operation });
         match timeout(HOLD, self.inner.raft.client_write(proposal)).await {
             Ok(Ok(response)) => Ok(Some(response.log_id)),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Ok(None),

@@ -5,6 +5,7 @@
 //! the tables that is as fresh as asked. Changes go up, in the order of the log, through
 //! [`ChangeSink`].
 
+mod clock;
 #[cfg(test)]
 mod cluster_tests;
 mod compaction;
@@ -28,9 +29,9 @@ mod suite;
 mod tests;
 mod types;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -48,6 +49,7 @@ pub use start::{Options, Start, Storage};
 pub use status::{Peer, Status};
 pub use types::Member;
 
+use crate::clock::Clock;
 use crate::contact::Contact;
 use crate::error::RootCause;
 use crate::flusher::Flusher;
@@ -119,6 +121,7 @@ struct Inner {
     peers: Peers,
     readers: Readers,
     outcomes: Arc<Outcomes>,
+    clock: Arc<Clock>,
     contact: Contact,
     promise: Mutex<Promise>,
     staging: Arc<Staging>,
@@ -253,6 +256,12 @@ impl Consensus {
         }
     }
 
+    /// The time of the cluster, by which commands are stamped. It is never ahead of what has really
+    /// passed since an earlier command, on whichever server that was stamped.
+    pub fn now(&self) -> Millis {
+        self.inner.clock.now()
+    }
+
     /// Where consensus stands.
     pub fn status(&self) -> Status {
         status::of(&self.inner.raft, self.inner.id)
@@ -272,14 +281,4 @@ impl Consensus {
 
 fn fatal(error: impl std::error::Error) -> Error {
     Error::Fatal(error::chain(&error).into())
-}
-
-/// The clock by which commands are stamped: the wall clock as it was when it was first asked, and from
-/// then on the time that has really passed. A step of the wall clock ends no session. A clock before
-/// 1970 counts as 1970.
-pub fn now() -> Millis {
-    static BEGUN: LazyLock<(std::time::Instant, Duration)> =
-        LazyLock::new(|| (std::time::Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
-    let (begun, wall) = *BEGUN;
-    Millis((wall + begun.elapsed()).as_millis() as u64)
 }

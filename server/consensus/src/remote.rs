@@ -135,7 +135,7 @@ impl RemoteService for RemoteFace {
         let proposed = self.consensus.propose(command.operation).await.map_err(|error| Status::unavailable(chain(&error)))?;
         let refused = match proposed.outcome {
             Outcome::Refused(refusal) => refusal.to_string(),
-            Outcome::Done { .. } | Outcome::Txn(_) | Outcome::Session(_) => String::new(),
+            Outcome::Done { .. } | Outcome::Txn(_) | Outcome::Session(_) | Outcome::Lock(_) => String::new(),
         };
         Ok(Response::new(pb::ApplyResponse { refused }))
     }

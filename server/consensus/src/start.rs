@@ -15,6 +15,7 @@ use store::state_store::StateStore;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::compaction::{self, Backlog};
 use crate::contact::Contact;
 use crate::encode;
@@ -109,7 +110,8 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let flusher = Flusher::start(store, flushed, kept, cause.clone()).map_err(fatal)?;
     let backlog = Arc::new(Backlog::default());
     let outcomes = Arc::new(Outcomes::new(published.load().applied().0));
-    let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone(), outcomes.clone());
+    let clock = Arc::new(Clock::new(published.load().clock()));
+    let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone(), outcomes.clone(), clock.clone());
 
     let peers = Peers::default();
     let config = Arc::new(config().validate().map_err(fatal)?);
@@ -134,6 +136,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
             peers,
             readers,
             outcomes,
+            clock,
             contact,
             promise,
             staging,

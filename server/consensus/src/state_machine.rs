@@ -15,6 +15,7 @@ use openraft::{EntryPayload, OptionalSend};
 use state::{Change, ChangeBatch, Effects, LogIndex, Outcome, RowKey, Tables, apply};
 
 use crate::ChangeSink;
+use crate::clock::Clock;
 use crate::compaction::Backlog;
 use crate::flusher::{Applied, Flusher, Position};
 use crate::outcomes::Outcomes;
@@ -34,6 +35,7 @@ pub(crate) struct StateMachine {
     flusher: Flusher,
     backlog: Arc<Backlog>,
     outcomes: Arc<Outcomes>,
+    clock: Arc<Clock>,
     apply_time: Histogram,
 }
 
@@ -45,9 +47,11 @@ impl StateMachine {
         flusher: Flusher,
         backlog: Arc<Backlog>,
         outcomes: Arc<Outcomes>,
+        clock: Arc<Clock>,
     ) -> Self {
         let tables = Tables::clone(&published.load());
-        StateMachine { tables, position, published, sink, flusher, backlog, outcomes, apply_time: histogram!("consul_raft_fsm_apply") }
+        let apply_time = histogram!("consul_raft_fsm_apply");
+        StateMachine { tables, position, published, sink, flusher, backlog, outcomes, clock, apply_time }
     }
 
     /// Applies one entry to the working copy.
@@ -75,6 +79,7 @@ impl StateMachine {
     /// Makes a group visible: first the tables, then the changes, then the answers.
     async fn publish(&mut self, group: &mut Group) -> io::Result<()> {
         let tables = Arc::new(self.tables.clone());
+        self.clock.observe(tables.clock());
         self.published.store(tables.clone());
         let batches = std::mem::take(&mut group.batches);
         for batch in &batches {
@@ -152,6 +157,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.tables = Tables::clone(&snapshot);
         let position = self.position.clone();
         self.flusher.replace(Applied { rows: Vec::new(), batches: Vec::new(), tables: snapshot.clone(), position }).await?;
+        self.clock.observe(snapshot.clock());
         self.published.store(snapshot.clone());
         self.sink.reset(snapshot.applied());
         self.outcomes.reached(snapshot.applied().0, &mut Vec::new());

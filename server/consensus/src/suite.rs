@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
-use state::{ChangeBatch, LogIndex, Tables};
+use state::{ChangeBatch, LogIndex, Millis, Tables};
 use store::log::{LogHandle, LogOptions, Recovered};
 use tempfile::TempDir;
 
 use crate::ChangeSink;
+use crate::clock::Clock;
 use crate::compaction::Backlog;
 use crate::error::RootCause;
 use crate::flusher::{Flushed, Flusher, History, HistoryBounds, Position};
@@ -53,6 +54,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Option<TempDir>> for Build
             flusher,
             Arc::new(Backlog::default()),
             Arc::new(Outcomes::new(0)),
+            Arc::new(Clock::new(Millis(0))),
         );
         Ok((dir, LogStore::new(0, log, recovered, RootCause::default()).unwrap(), machine))
     }

@@ -8,6 +8,7 @@ pub(crate) mod check;
 pub(crate) mod common;
 pub(crate) mod definition;
 pub(crate) mod kv;
+pub(crate) mod lock;
 pub(crate) mod node;
 pub(crate) mod service;
 pub(crate) mod session;

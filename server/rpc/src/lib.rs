@@ -18,6 +18,7 @@ mod gather;
 mod health;
 mod kv;
 mod listener;
+mod lock;
 mod operator;
 mod options;
 mod page;

@@ -4,6 +4,7 @@ use proto::v1;
 use proto::v1::status_service_server::StatusService;
 use service::cluster::PAYLOAD_MAX;
 use service::{Error, Limits};
+use state::lock::{SLOTS_MAX, WAITERS_MAX};
 use tonic::{Request, Response, Status};
 
 use crate::caller::open;
@@ -75,5 +76,8 @@ fn limits(limits: &Limits, request_bytes_max: usize) -> v1::Limits {
         check_output_bytes_max: limits.check_output_bytes_max as u64,
         meta_pairs_max: limits.meta_pairs_max as u64,
         event_payload_bytes_max: PAYLOAD_MAX as u64,
+        lock_waiters_max: WAITERS_MAX as u64,
+        lock_slots_max: SLOTS_MAX.into(),
+        lock_value_bytes_max: limits.lock_value_bytes_max as u64,
     }
 }

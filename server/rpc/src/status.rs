@@ -79,6 +79,10 @@ fn values(refusal: &Refusal) -> Vec<(&'static str, String)> {
         }
         Refusal::LockHeld { key, holder } => vec![("key", key.to_string()), ("holder", holder.to_string())],
         Refusal::LockDelay { key, remaining_ms } => vec![("key", key.to_string()), ("remaining_ms", remaining_ms.to_string())],
+        Refusal::LockQueueFull { key, limit } => vec![("key", key.to_string()), ("limit", limit.to_string())],
+        Refusal::LockSlotsDiffer { key, slots, asked } => {
+            vec![("key", key.to_string()), ("slots", slots.to_string()), ("asked", asked.to_string())]
+        }
         Refusal::StaleFence { key, token, current } => {
             vec![("key", key.to_string()), ("token", token.to_string()), ("current", current.to_string())]
         }
@@ -119,6 +123,8 @@ mod tests {
             PreconditionFailed,
             LockHeld,
             LockDelay,
+            LockQueueFull,
+            LockSlotsDiffer,
             StaleFence,
             CheckNotPassing,
             LockNotHeld,
@@ -147,8 +153,8 @@ mod tests {
         for reason in &all {
             match reason {
                 InvalidArgument | InvalidFilter | KeyTooLong | ValueTooLarge | TxnTooLarge | TxnTooManyOperations => {}
-                TxnFailed | PreconditionFailed | LockHeld | LockDelay | StaleFence | CheckNotPassing | LockNotHeld | UnknownSession
-                | UnknownDatacenter => {}
+                LockQueueFull | LockSlotsDiffer | TxnFailed | PreconditionFailed | LockHeld | LockDelay | StaleFence | CheckNotPassing
+                | LockNotHeld | UnknownSession | UnknownDatacenter => {}
                 UnknownNode | UnknownService | UnknownCheck | CheckNotTtl | NodeConflict | Compacted => {}
                 ForeignCursor | TooManyWatches | Overloaded | NoLeader | NotReady | TooStale | Deadline => {}
                 PermissionDenied | NotImplemented | ScriptsDisabled | InvalidConfiguration | StorageFatal | Internal => {}

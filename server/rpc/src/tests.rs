@@ -6,6 +6,7 @@ mod client;
 mod face;
 mod kv;
 mod limits;
+mod lock;
 mod session;
 mod watch;
 

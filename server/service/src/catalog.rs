@@ -83,7 +83,7 @@ impl Service {
         let Proposed { index, outcome } = self.propose(operation).await?;
         match outcome {
             Outcome::Done { removed, .. } => Ok((index, removed)),
-            Outcome::Txn(_) | Outcome::Session(_) => Ok((index, 0)),
+            Outcome::Txn(_) | Outcome::Session(_) | Outcome::Lock(_) => Ok((index, 0)),
             Outcome::Refused(refusal) => Err(refusal.into()),
         }
     }

@@ -173,7 +173,7 @@ impl Service {
         let Proposed { index, outcome } = self.propose(operation).await?;
         match outcome {
             Outcome::Done { entry, removed } => Ok(Written { index, entry, removed }),
-            Outcome::Txn(_) | Outcome::Session(_) => Ok(Written { index, entry: None, removed: 0 }),
+            Outcome::Txn(_) | Outcome::Session(_) | Outcome::Lock(_) => Ok(Written { index, entry: None, removed: 0 }),
             Outcome::Refused(refusal) => Err(refusal.into()),
         }
     }

@@ -2,6 +2,7 @@
 //! its leadership.
 
 mod expire;
+mod grant;
 pub mod reconcile;
 
 mod members;
@@ -50,6 +51,7 @@ pub async fn run(service: Service, least: usize, stop: CancellationToken) {
             () = lost => tracing::info!("this server leads no longer"),
             () = lead(&service, least) => {}
             () = expire::run(&service) => {}
+            () = grant::run(&service) => {}
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod health;
 pub mod kv;
 pub mod leader;
 pub mod limits;
+pub mod lock;
 pub mod monitor;
 pub mod read;
 pub mod session;

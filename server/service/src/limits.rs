@@ -34,6 +34,8 @@ pub struct Limits {
     pub check_output_bytes_max: usize,
     /// Most meta pairs on a node or service.
     pub meta_pairs_max: usize,
+    /// Largest value that is written with the grant of a lock, in bytes: each one that waits keeps it.
+    pub lock_value_bytes_max: usize,
     /// Shortest TTL of a session.
     pub session_ttl_min: Duration,
     /// Longest TTL of a session.
@@ -57,6 +59,7 @@ impl Default for Limits {
             history_bytes_max: 16 * 1024 * 1024,
             check_output_bytes_max: 4096,
             meta_pairs_max: 64,
+            lock_value_bytes_max: 4096,
             session_ttl_min: Duration::from_secs(10),
             session_ttl_max: Duration::from_secs(24 * 60 * 60),
         }

@@ -13,6 +13,7 @@ pub(crate) struct Telemetry {
     register: Histogram,
     deregister: Histogram,
     session_apply: Histogram,
+    lock_apply: Histogram,
     commit_time: Histogram,
     proposals: Counter,
     /// Reads by any face.
@@ -35,6 +36,7 @@ impl Telemetry {
             register: histogram!("consul_catalog_register"),
             deregister: histogram!("consul_catalog_deregister"),
             session_apply: histogram!("consul_session_apply"),
+            lock_apply: histogram!("consul_lock_apply"),
             commit_time: histogram!("consul_raft_commitTime"),
             proposals: counter!("consul_raft_apply"),
             queries: counter!("consul_rpc_query"),
@@ -63,6 +65,7 @@ impl Telemetry {
             Operation::Register(_) => Some(&self.register),
             Operation::Deregister(_) => Some(&self.deregister),
             Operation::SessionCreate(_) | Operation::SessionRenew(_) | Operation::SessionEnd { .. } => Some(&self.session_apply),
+            Operation::LockAcquire(_) | Operation::LockRelease { .. } => Some(&self.lock_apply),
             Operation::Fenced { operation, .. } => self.kind(operation),
             Operation::Begin { .. } | Operation::Noop => None,
         }

@@ -36,7 +36,7 @@ impl Service {
         let Proposed { index, outcome } = self.propose(Operation::Txn(ops)).await?;
         match outcome {
             Outcome::Txn(results) => Ok(TxnDone { index, results }),
-            Outcome::Done { .. } | Outcome::Session(_) => Ok(TxnDone { index, results: Vec::new() }),
+            Outcome::Done { .. } | Outcome::Session(_) | Outcome::Lock(_) => Ok(TxnDone { index, results: Vec::new() }),
             Outcome::Refused(refusal) => Err(refusal.into()),
         }
     }

@@ -7,6 +7,7 @@ use crate::change::Change;
 use crate::command::{Command, Operation};
 use crate::id::{LogIndex, Millis};
 use crate::kv_write;
+use crate::lock;
 use crate::outcome::{Outcome, Refusal};
 use crate::row::RowKey;
 use crate::session;
@@ -25,7 +26,8 @@ pub struct Effects {
 
 /// Applies `command` at `index`, which must be greater than every index applied before.
 ///
-/// A refused command changes nothing but the applied index and the clock. The work is bounded by
+/// A refused command changes nothing but the applied index and the clock, and what was due by then: a
+/// lock whose delay is over goes to the first who waits for it. The work is bounded by
 /// the command's size and the rows it touches, plus at most [`REAP_PER_COMMAND`] expired
 /// tombstones.
 pub fn apply(tables: &mut Tables, index: LogIndex, command: &Command, effects: &mut Effects) -> Outcome {
@@ -48,6 +50,8 @@ fn run(tables: &mut Tables, index: LogIndex, operation: &Operation, effects: &mu
         Operation::SessionCreate(session) => session::create(tables, index, session, effects),
         Operation::SessionRenew(id) => session::renew(tables, *id, effects),
         Operation::SessionEnd { id, cause, term: _, delays } => Ok(session::finish(tables, index, *id, *cause, *delays, effects)),
+        Operation::LockAcquire(wish) => lock::acquire(tables, index, wish, effects),
+        Operation::LockRelease { key, session, token } => lock::release(tables, index, key, *session, *token, effects),
         Operation::Fenced { fence, operation } => {
             kv_write::check_fence(tables, fence)?;
             return run(tables, index, operation, effects);
@@ -61,6 +65,7 @@ fn run(tables: &mut Tables, index: LogIndex, operation: &Operation, effects: &mu
         Operation::Noop => Ok(Outcome::DONE),
     }?;
     session::invalidate(tables, index, from, effects);
+    lock::settle(tables, index, from, effects);
     Ok(outcome)
 }
 

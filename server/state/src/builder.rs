@@ -49,6 +49,8 @@ impl TablesBuilder {
             Row::ServiceIndex { name, index, gone } => self.service_indexes.push((name, index, gone)),
             Row::Session(session) => self.tables.insert_session(session),
             Row::LockDelay(key, until) => self.tables.insert_lock_delay(key, until),
+            Row::LockQueue(key, slots) => self.tables.insert_queue(key, slots),
+            Row::LockWaiter(key, waiter) => self.tables.insert_waiter(key, waiter),
             Row::Meta(meta) => self.tables.meta = meta,
         }
     }

@@ -48,6 +48,17 @@ pub enum Operation {
         /// Whether its keys are kept free for its lock delay.
         delays: bool,
     },
+    /// Take a lock, or wait for it.
+    LockAcquire(Box<LockAcquire>),
+    /// Give a lock back, or a place in its queue.
+    LockRelease {
+        /// The key of the lock or of the slot.
+        key: Box<[u8]>,
+        /// Who holds it or waits for it.
+        session: SessionId,
+        /// Only the grant with this token; 0 is whichever there is.
+        token: LogIndex,
+    },
     /// Do something only while a lock is held.
     Fenced {
         /// The lock, and the proof of holding it.
@@ -67,6 +78,21 @@ pub struct Fence {
     pub key: Box<[u8]>,
     /// The index of the command that granted it.
     pub token: LogIndex,
+}
+
+/// A wish to hold a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockAcquire {
+    /// The key of the lock.
+    pub key: Box<[u8]>,
+    /// How many may hold it at once; 0 is a lock without slots.
+    pub slots: u32,
+    /// Who wants it.
+    pub session: SessionId,
+    /// What is written to the key with the grant.
+    pub value: Box<[u8]>,
+    /// Wait in the queue where it is not free.
+    pub wait: bool,
 }
 
 /// A write to the key/value store.

@@ -7,6 +7,7 @@ use crate::change::Change;
 use crate::command::{Compare, Fence, KvWrite, LockAction};
 use crate::id::{LogIndex, SessionId, Str};
 use crate::kv::{KvEntry, KvHeader};
+use crate::lock;
 use crate::outcome::{Outcome, Refusal};
 use crate::row::RowKey;
 use crate::tables::Tables;
@@ -43,12 +44,30 @@ pub(crate) fn set(tables: &mut Tables, index: LogIndex, request: Set<'_>, effect
     check(request.key, current, request.compare)?;
     let old = current.map(KvEntry::header);
     let session = lock_holder(tables, request.key, old.and_then(|old| old.session), request.lock)?;
+    let entry = hold(tables, index, &request, session, effects);
+    if let LockAction::Acquire(session) = request.lock {
+        lock::taken(tables, request.key, session, effects);
+    }
+    Ok(entry)
+}
+
+/// Gives the lock on a key to the next one in its queue.
+pub(crate) fn grant(tables: &mut Tables, index: LogIndex, key: &[u8], session: SessionId, value: &[u8], effects: &mut Effects) -> KvEntry {
+    let flags = tables.kv.get(key).map_or(0, KvEntry::flags);
+    let request = Set { key, value, flags, compare: Compare::Any, lock: LockAction::Acquire(session) };
+    hold(tables, index, &request, Some(session), effects)
+}
+
+/// Writes what `request` says, with the lock held by `session`.
+fn hold(tables: &mut Tables, index: LogIndex, request: &Set<'_>, session: Option<SessionId>, effects: &mut Effects) -> KvEntry {
+    let current = tables.kv.get(request.key);
+    let old = current.map(KvEntry::header);
     if let (Some(current), Some(old)) = (current, old)
         && old.flags == request.flags
         && old.session == session
         && current.value() == request.value
     {
-        return Ok(current.clone());
+        return current.clone();
     }
     let holder = old.and_then(|old| old.session);
     let granted = session.is_some() && session != holder;
@@ -63,7 +82,7 @@ pub(crate) fn set(tables: &mut Tables, index: LogIndex, request: Set<'_>, effect
     let entry = KvEntry::new(request.key, request.value, header);
     tables.unbury(request.key, effects);
     put(tables, index, holder, &entry, effects);
-    Ok(entry)
+    entry
 }
 
 /// Puts an entry in place of one whose lock `holder` had, and tells of it.
@@ -166,8 +185,8 @@ pub(crate) fn check_fence(tables: &Tables, fence: &Fence) -> Result<(), Refusal>
     Err(Refusal::StaleFence { key: text(&fence.key), token: fence.token, current })
 }
 
-/// Who holds the lock after `action`. A holder may take it again; others only when it is free and
-/// its lock delay is over.
+/// Who holds the lock after `action`. A holder may take it again; others only when it is free, its
+/// lock delay is over, and nobody else is first in its queue.
 fn lock_holder(tables: &Tables, key: &[u8], holder: Option<SessionId>, action: LockAction) -> Result<Option<SessionId>, Refusal> {
     match (action, holder) {
         (LockAction::Keep, holder) => Ok(holder),
@@ -175,7 +194,10 @@ fn lock_holder(tables: &Tables, key: &[u8], holder: Option<SessionId>, action: L
         (LockAction::Acquire(session), Some(holder)) if holder == session => Ok(Some(session)),
         (LockAction::Acquire(_), Some(holder)) => Err(Refusal::LockHeld { key: text(key), holder }),
         (LockAction::Acquire(session), None) => match tables.lock_delay(key) {
-            None => Ok(Some(session)),
+            None => match lock::first_in_line(tables, key).filter(|first| *first != session) {
+                None => Ok(Some(session)),
+                Some(holder) => Err(Refusal::LockHeld { key: text(key), holder }),
+            },
             Some(until) => Err(Refusal::LockDelay { key: text(key), remaining_ms: until.0 - tables.meta.clock.0 }),
         },
         (LockAction::Release(session), holder) if holder == Some(session) => Ok(None),

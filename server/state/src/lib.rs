@@ -17,6 +17,7 @@ pub mod deadlines;
 pub mod id;
 pub mod kv;
 mod kv_write;
+pub mod lock;
 pub mod outcome;
 pub mod probe;
 pub mod row;
@@ -34,11 +35,12 @@ pub use catalog::node::{Node, NodeView};
 pub use catalog::service::{Instance, Service, ServiceAddress, ServiceSummary, ServiceView, Weights};
 pub use change::{Change, ChangeBatch};
 pub use command::{
-    CheckInput, Command, Compare, Deregistration, Fence, KvVerb, KvWrite, LockAction, NodeInput, Operation, Registration, RowVerb,
-    ServiceInput, TxnOp,
+    CheckInput, Command, Compare, Deregistration, Fence, KvVerb, KvWrite, LockAcquire, LockAction, NodeInput, Operation, Registration,
+    RowVerb, ServiceInput, TxnOp,
 };
 pub use id::{LogIndex, Millis, SessionId, Str};
 pub use kv::KvEntry;
+pub use lock::{LockPlace, Queue, Waiter};
 pub use outcome::{Outcome, Refusal, TxnFailure, TxnResult, TxnRow};
 pub use row::{MetaRow, Row, RowKey};
 pub use session::{Behavior, Session, SessionEnd};

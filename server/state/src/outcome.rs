@@ -7,6 +7,7 @@ use crate::catalog::node::Node;
 use crate::catalog::service::Service;
 use crate::id::{LogIndex, SessionId, Str};
 use crate::kv::KvEntry;
+use crate::lock::LockPlace;
 use crate::session::Session;
 
 /// The answer to a command.
@@ -24,6 +25,8 @@ pub enum Outcome {
     /// What became of a session: as it began or was renewed, or as it was when it ended. `None` when
     /// there was nothing to end.
     Session(Option<Arc<Session>>),
+    /// What became of a wish to hold a lock.
+    Lock(LockPlace),
     /// Nothing was changed, and why.
     Refused(Refusal),
 }
@@ -98,6 +101,26 @@ pub enum Refusal {
         key: Str,
         /// How long that lasts.
         remaining_ms: u64,
+    },
+    /// As many wait for a lock, or for all of them, as may.
+    #[error("`{key}` has no room for another one who waits: the limit is {limit}")]
+    LockQueueFull {
+        /// The key of the lock.
+        key: Str,
+        /// How many may wait.
+        limit: usize,
+    },
+    /// A lock is in use with another number of slots.
+    #[error(
+        "the lock on `{key}` is in use with {slots} slots, {asked} were asked for; give the same number, or wait until it is not in use"
+    )]
+    LockSlotsDiffer {
+        /// The key of the lock.
+        key: Str,
+        /// As it is in use.
+        slots: u32,
+        /// As it was asked for.
+        asked: u32,
     },
     /// A fence is not that of the lock's present holder.
     #[error("the fence on `{key}` is stale: token {token} was given, the present grant is {current}")]

@@ -7,6 +7,7 @@ use crate::catalog::node::Node;
 use crate::catalog::service::Service;
 use crate::id::{LogIndex, Millis, SessionId, Str};
 use crate::kv::KvEntry;
+use crate::lock::Waiter;
 use crate::session::Session;
 use crate::tombstone::Tombstone;
 
@@ -35,6 +36,10 @@ pub enum RowKey {
     Session(SessionId),
     /// A key that nobody may lock yet.
     LockDelay(Arc<[u8]>),
+    /// A lock that somebody waits for, or that has slots in use.
+    LockQueue(Arc<[u8]>),
+    /// Who waits for a lock, by its key and the ticket.
+    LockWaiter(Arc<[u8]>, LogIndex),
     /// The table-wide numbers. There is one such row.
     Meta,
 }
@@ -72,6 +77,10 @@ pub enum Row {
     Session(Arc<Session>),
     /// A key that nobody may lock before that time.
     LockDelay(Arc<[u8]>, Millis),
+    /// A lock that somebody waits for, or that has slots in use, and how many slots it has.
+    LockQueue(Arc<[u8]>, u32),
+    /// Who waits for the lock on a key.
+    LockWaiter(Arc<[u8]>, Arc<Waiter>),
     /// The table-wide numbers.
     Meta(MetaRow),
 }

@@ -15,6 +15,7 @@ use crate::catalog::node::name_key;
 use crate::change::Change;
 use crate::id::{LogIndex, Millis, SessionId, Str};
 use crate::kv_write;
+use crate::lock;
 use crate::outcome::{Outcome, Refusal};
 use crate::row::RowKey;
 use crate::tables::{Indexed, Tables};
@@ -155,7 +156,7 @@ impl Tables {
         self.lock_delay_order.insert((until, key));
     }
 
-    /// Forgets a few lock delays that are over.
+    /// Forgets a few lock delays that are over; who waits for such a lock is granted it.
     pub(crate) fn reap_lock_delays(&mut self, at_most: usize, effects: &mut Effects) {
         for _ in 0..at_most {
             let Some((until, key)) = self.lock_delay_order.get_min().cloned() else { break };
@@ -164,7 +165,8 @@ impl Tables {
             }
             self.lock_delay_order.remove_min();
             self.lock_delays.remove(&key);
-            effects.rows.push(RowKey::LockDelay(key));
+            effects.rows.push(RowKey::LockDelay(key.clone()));
+            lock::over(self, &key, effects);
         }
     }
 }
@@ -230,6 +232,7 @@ fn end(
     effects: &mut Effects,
 ) -> Option<Arc<Session>> {
     let session = tables.remove_session(id)?;
+    lock::forget(tables, id, effects);
     let keys: Vec<Arc<[u8]>> = tables.locks_of(id).cloned().collect();
     let delay = if delays { session.lock_delay_ms.min(LOCK_DELAY_MS_MAX) } else { 0 };
     for key in keys {

@@ -15,6 +15,7 @@ use crate::catalog::node::{NodeView, name_key};
 use crate::catalog::service::ServiceView;
 use crate::id::{LogIndex, Millis, SessionId, Str};
 use crate::kv::KvEntry;
+use crate::lock::Queue;
 use crate::row::{MetaRow, Row, RowKey};
 use crate::session::Session;
 use crate::tombstone::Tombstone;
@@ -42,6 +43,10 @@ pub struct Tables {
     pub(crate) lock_delays: OrdMap<Arc<[u8]>, Millis>,
     /// The same in the order in which they are over.
     pub(crate) lock_delay_order: OrdSet<(Millis, Arc<[u8]>)>,
+    /// Locks that somebody waits for, or that have slots in use.
+    pub(crate) queues: OrdMap<Arc<[u8]>, Arc<Queue>>,
+    /// Tickets by who waits and for which lock.
+    pub(crate) waits: OrdMap<(SessionId, Arc<[u8]>), LogIndex>,
     pub(crate) meta: MetaRow,
 }
 
@@ -222,6 +227,10 @@ impl Tables {
             RowKey::ServiceIndex(name) => self.service_index_row(name),
             RowKey::Session(id) => self.sessions.get(id).cloned().map(Row::Session),
             RowKey::LockDelay(key) => self.lock_delays.get(key).map(|until| Row::LockDelay(key.clone(), *until)),
+            RowKey::LockQueue(key) => self.queues.get(key).map(|queue| Row::LockQueue(key.clone(), queue.slots)),
+            RowKey::LockWaiter(key, ticket) => {
+                self.queues.get(key)?.waiters.get(ticket).map(|waiter| Row::LockWaiter(key.clone(), waiter.clone()))
+            }
             RowKey::Meta => Some(Row::Meta(self.meta)),
         }
     }
@@ -242,6 +251,12 @@ impl Tables {
             .chain(self.services.keys().chain(self.extinct.keys()).filter_map(|name| self.service_index_row(name)))
             .chain(self.sessions.values().cloned().map(Row::Session))
             .chain(self.lock_delays.iter().map(|(key, until)| Row::LockDelay(key.clone(), *until)))
+            .chain(self.queues.iter().map(|(key, queue)| Row::LockQueue(key.clone(), queue.slots)))
+            .chain(
+                self.queues
+                    .iter()
+                    .flat_map(|(key, queue)| queue.waiters.values().map(|waiter| Row::LockWaiter(key.clone(), waiter.clone()))),
+            )
     }
 
     fn service_index_row(&self, name: &Str) -> Option<Row> {

@@ -2,6 +2,8 @@
 
 mod catalog;
 mod kv;
+mod lock;
+mod lock_model;
 mod model;
 mod rows;
 mod session;

@@ -9,6 +9,7 @@ mod check;
 pub mod command;
 mod key;
 mod kv;
+mod lock;
 pub mod row;
 mod session;
 #[cfg(test)]

@@ -63,6 +63,11 @@ pub(crate) fn write_meta(service: &Service, index: LogIndex) -> v1::ResponseMeta
     }
 }
 
+/// Where a change stands that this server has applied.
+pub(crate) fn meta_at(service: &Service, index: LogIndex) -> v1::ResponseMeta {
+    v1::ResponseMeta { revision: index.0.max(1), ..local_meta(service) }
+}
+
 /// Where an answer stands that tells what this server believes.
 pub(crate) fn local_meta(service: &Service) -> v1::ResponseMeta {
     let status = service.consensus_status();
@@ -112,6 +117,11 @@ pub(crate) fn fence(fence: Option<v1::Fence>) -> Result<Option<Fence>, Error> {
         return Err(invalid("fence", "no grant has the token 0; give the fence that came with the lock"));
     }
     Ok(Some(Fence { key: (*key).into(), token: LogIndex(token) }))
+}
+
+/// A proof of holding a lock, for the wire.
+pub(crate) fn wire_fence(fence: &Fence) -> v1::Fence {
+    v1::Fence { key: fence.key.to_vec().into(), token: fence.token.0 }
 }
 
 /// Rows cannot be sorted by distance before distances are measured.

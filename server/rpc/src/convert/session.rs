@@ -55,7 +55,7 @@ pub(crate) fn new(request: v1::SessionServiceCreateRequest) -> Result<(Option<v1
     Ok((options, new))
 }
 
-fn behavior(wanted: i32) -> Result<Behavior, Error> {
+pub(crate) fn behavior(wanted: i32) -> Result<Behavior, Error> {
     match v1::SessionBehavior::try_from(wanted) {
         Ok(v1::SessionBehavior::Unspecified | v1::SessionBehavior::Release) => Ok(Behavior::Release),
         Ok(v1::SessionBehavior::Delete) => Ok(Behavior::Delete),
@@ -65,14 +65,19 @@ fn behavior(wanted: i32) -> Result<Behavior, Error> {
 
 /// How a session ended, as far as that is still known.
 pub(crate) fn ended(id: SessionId, end: Option<(SessionEnd, LogIndex)>) -> v1::SessionEnded {
-    let (cause, words) = match end.map(|(cause, _)| cause) {
+    let (cause, words) = words(end.map(|(cause, _)| cause));
+    let revision = end.map_or(0, |(_, index)| index.0);
+    v1::SessionEnded { cause: cause.into(), revision, message: format!("session `{id}` has ended: {words}") }
+}
+
+/// Why a session ended, as far as that is still known, for programs and for people.
+pub(crate) fn words(end: Option<SessionEnd>) -> (v1::SessionEnd, &'static str) {
+    match end {
         None => (v1::SessionEnd::Unspecified, "it does not exist; why it ended is not known any more"),
         Some(SessionEnd::Destroyed) => (v1::SessionEnd::Destroyed, "it was destroyed on request"),
         Some(SessionEnd::Expired) => (v1::SessionEnd::Expired, "it was not renewed within its TTL"),
         Some(SessionEnd::NodeRemoved) => (v1::SessionEnd::NodeRemoved, "its node was removed"),
         Some(SessionEnd::CheckCritical) => (v1::SessionEnd::CheckCritical, "one of its checks became critical"),
         Some(SessionEnd::CheckRemoved) => (v1::SessionEnd::CheckRemoved, "one of its checks was removed"),
-    };
-    let revision = end.map_or(0, |(_, index)| index.0);
-    v1::SessionEnded { cause: cause.into(), revision, message: format!("session `{id}` has ended: {words}") }
+    }
 }

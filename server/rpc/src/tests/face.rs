@@ -2,7 +2,6 @@
 
 use proto::v1;
 use proto::v1::event_service_client::EventServiceClient;
-use proto::v1::lock_service_client::LockServiceClient;
 use proto::v1::operator_service_client::OperatorServiceClient;
 use tokio_stream::StreamExt;
 use tonic::{Code, Status};
@@ -64,8 +63,6 @@ async fn what_is_still_to_come_names_itself() {
     }
     let server = Server::start().await;
     let channel = server.channel().await;
-    let mut lock = LockServiceClient::new(channel.clone());
-    check(soon(lock.acquire(v1::LockServiceAcquireRequest::default())).await, "LockService.Acquire");
     let mut operator = OperatorServiceClient::new(channel);
     check(soon(operator.save_snapshot(v1::SaveSnapshotRequest::default())).await, "OperatorService.SaveSnapshot");
 }

@@ -78,7 +78,7 @@ impl Upstream {
         match self {
             Upstream::Here(consensus, _) => match consensus.propose(operation).await?.outcome {
                 Outcome::Refused(refusal) => Ok(Some(refusal.to_string())),
-                Outcome::Done { .. } | Outcome::Txn(_) | Outcome::Session(_) => Ok(None),
+                Outcome::Done { .. } | Outcome::Txn(_) | Outcome::Session(_) | Outcome::Lock(_) => Ok(None),
             },
             Upstream::Servers(remote) => Ok(remote.propose(operation).await?),
         }

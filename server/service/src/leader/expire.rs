@@ -1,7 +1,9 @@
 //! Ending sessions that were not renewed.
 //!
-//! When a session may end is part of its row, so that a new leader goes on where the last one
-//! stopped. The leader proposes the end a little after that, and the state machine looks again: a
+//! When a session may end is part of its row, in the time of the cluster, which no change of leader
+//! sets forward: a new leader goes on where the last one stopped, and never too early. It waits a
+//! moment before it ends anything, since nobody could be renewed while nobody led.
+//! The leader proposes the end a little after that, and the state machine looks again: a
 //! renewal that came before it in the log wins. So no session ends before its TTL, whatever the
 //! delays, and none lives much longer than it while somebody leads.
 
@@ -13,8 +15,7 @@ use state::{Millis, Operation, SessionEnd, SessionId};
 use crate::Service;
 use crate::watch::Target;
 
-/// How long after its deadline a session is ended: room for a renewal that is under way, and for
-/// clocks of servers that differ a little.
+/// How long after its deadline a session is ended: room for a renewal that is under way.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// How many ends are proposed at once: enough to share a flush of the log, and few beside the
@@ -24,13 +25,17 @@ const BATCH: usize = 256;
 /// The pause after proposals that failed.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// How long a new leader ends no session: time for the renewals that nobody took before.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// Ends sessions as they become due. To be dropped when this server leads no more.
 pub(crate) async fn run(service: &Service) {
+    tokio::time::sleep(SETTLING).await;
     let waiter = service.hub().wait_on(Target::Sessions);
     loop {
         let changed = waiter.changed();
         let tables = service.consensus().tables();
-        let now = consensus::now();
+        let now = service.consensus().now();
         let due: Vec<SessionId> = tables.sessions_due(Millis(now.0.saturating_sub(GRACE.as_millis() as u64))).take(BATCH).collect();
         if !due.is_empty() {
             end(service, due).await;

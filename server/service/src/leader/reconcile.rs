@@ -20,7 +20,7 @@ pub async fn reconcile_self(consensus: &Consensus, identity: &Identity, node: &N
     let registration = self_registration(identity, node);
     match consensus.propose(Operation::Register(Box::new(registration))).await?.outcome {
         Outcome::Refused(refusal) => Err(refusal.into()),
-        Outcome::Done { .. } | Outcome::Txn(_) | Outcome::Session(_) => Ok(()),
+        Outcome::Done { .. } | Outcome::Txn(_) | Outcome::Session(_) | Outcome::Lock(_) => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use slab::Slab;
-use state::{Change, ChangeBatch, LogIndex, Str};
+use state::{Change, ChangeBatch, LogIndex, SessionId, Str};
 use tokio::sync::Notify;
 
 use super::delta::Delta;
@@ -51,6 +51,7 @@ pub(crate) struct Groups {
     services: HashMap<Str, Vec<usize>>,
     nodes: HashMap<Str, usize>,
     checks: HashMap<CheckScope, usize>,
+    holders: HashMap<SessionId, usize>,
     /// Groups of the lists: services, nodes, everything, sessions.
     lists: [Option<usize>; 4],
     /// Every batch up to here was handed out.
@@ -137,7 +138,10 @@ impl Groups {
 
     fn route(&self, change: &Change, concerned: &mut Vec<usize>) {
         match change {
-            Change::KvPut { entry } | Change::KvDelete { entry } => self.route_key(entry.key(), concerned),
+            Change::KvPut { entry } | Change::KvDelete { entry } => {
+                self.route_key(entry.key(), concerned);
+                concerned.extend(entry.session().and_then(|holder| self.holders.get(&holder)));
+            }
             Change::Instance { before, after } => {
                 for instance in before.iter().chain(after) {
                     if let Some(groups) = lookup(&self.services, &instance.service.name) {
@@ -165,7 +169,11 @@ impl Groups {
                     concerned.extend(scopes.iter().filter_map(|scope| self.checks.get(scope)));
                 }
             }
-            Change::Session { .. } => concerned.extend(self.lists[SESSIONS]),
+            Change::Session { before, after, .. } => {
+                concerned.extend(self.lists[SESSIONS]);
+                let sessions = before.iter().chain(after);
+                concerned.extend(sessions.filter_map(|session| self.holders.get(&session.id)));
+            }
             Change::Service { .. } => concerned.extend(self.lists[SERVICES].into_iter().chain(self.lists[CATALOG])),
         }
     }
@@ -192,6 +200,7 @@ impl Groups {
             Target::Nodes => self.lists[NODES] = Some(id),
             Target::Catalog => self.lists[CATALOG] = Some(id),
             Target::Sessions => self.lists[SESSIONS] = Some(id),
+            Target::Holder(session) => drop(self.holders.insert(*session, id)),
         }
         self.by_target.insert(target, id);
         id
@@ -225,6 +234,7 @@ impl Groups {
             Target::Nodes => self.lists[NODES] = None,
             Target::Catalog => self.lists[CATALOG] = None,
             Target::Sessions => self.lists[SESSIONS] = None,
+            Target::Holder(session) => drop(self.holders.remove(session)),
         }
     }
 }

@@ -94,6 +94,7 @@ fn rows(target: &Target, tables: &Tables) -> Vec<Event> {
                 .collect()
         }),
         Target::Checks(scope) => tables.checks().filter(|check| scope.contains(check)).cloned().map(Event::CheckPut).collect(),
+        Target::Holder(id) => tables.session(*id).value.into_iter().map(Event::SessionPut).collect(),
         Target::Sessions => tables.sessions().cloned().map(Event::SessionPut).collect(),
         Target::Catalog => {
             let names: Vec<_> = tables.services().map(|(name, _)| name.clone()).collect();

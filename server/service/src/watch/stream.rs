@@ -316,7 +316,7 @@ impl WatchStream {
             Target::Service { name, .. } => Right::ServiceRead(name),
             Target::Node(name) => Right::NodeRead(name),
             Target::Services => Right::ServiceRead(""),
-            Target::Sessions => Right::SessionRead(""),
+            Target::Sessions | Target::Holder(_) => Right::SessionRead(""),
             Target::Nodes | Target::Checks(_) | Target::Catalog => Right::NodeRead(""),
         };
         self.service.authorize(&self.caller, right)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use state::{Change, Check, Instance, Status, Str};
+use state::{Change, Check, Instance, SessionId, Status, Str};
 
 use super::delta::Event;
 
@@ -34,6 +34,8 @@ pub enum Target {
     Catalog,
     /// Sessions.
     Sessions,
+    /// What one session holds: each grant of a lock to it, and its end.
+    Holder(SessionId),
 }
 
 /// Which checks are meant.
@@ -116,6 +118,10 @@ impl Target {
             }
             (Target::Checks(scope), Change::Check { before, after }) => {
                 seen(before, after, |check| scope.contains(check), Event::CheckPut, Event::CheckDelete)
+            }
+            (Target::Holder(id), Change::KvPut { entry }) if entry.session() == Some(*id) => Some(Event::KvPut(entry.clone())),
+            (Target::Holder(id), Change::Session { before, after, .. }) => {
+                seen(before, after, |session| session.id == *id, Event::SessionPut, Event::SessionDelete)
             }
             (Target::Sessions, Change::Session { before, after, .. }) => {
                 seen(before, after, |_| true, Event::SessionPut, Event::SessionDelete)

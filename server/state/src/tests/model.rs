@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Behavior, Session, SessionEnd, SessionId};
+use crate::{Behavior, LockAcquire, Session, SessionEnd, SessionId};
 
 /// Random commands over few names, so that they meet.
 pub(super) fn commands(count: usize) -> impl Strategy<Value = Vec<Operation>> {
@@ -36,6 +36,13 @@ fn command() -> impl Strategy<Value = Operation> {
         2 => (name(), any::<bool>(), 0..2u8).prop_map(|(node, delete, id)| session(node, delete, id)),
         2 => (key(), 0..2u8).prop_map(|(key, id)| lock(&key, LockAction::Acquire(SessionId([id; 16])))),
         1 => (key(), 0..2u8).prop_map(|(key, id)| lock(&key, LockAction::Release(SessionId([id; 16])))),
+        2 => (key(), 0..2u8, 0..2u32, any::<bool>()).prop_map(|(key, id, slots, wait)| {
+            let (key, value) = (key.as_bytes().into(), b"held"[..].into());
+            Operation::LockAcquire(Box::new(LockAcquire { key, slots, session: SessionId([id; 16]), value, wait }))
+        }),
+        1 => (key(), 0..2u8).prop_map(|(key, id)| {
+            Operation::LockRelease { key: key.as_bytes().into(), session: SessionId([id; 16]), token: LogIndex::ZERO }
+        }),
         1 => (0..2u8).prop_map(|id| Operation::SessionRenew(SessionId([id; 16]))),
         1 => (0..2u8, any::<bool>()).prop_map(|(id, delays)| {
             Operation::SessionEnd { id: SessionId([id; 16]), cause: SessionEnd::Expired, term: 1, delays }
@@ -121,6 +128,7 @@ fn is_of_sessions(operation: &Operation) -> bool {
     match operation {
         Operation::Kv(KvWrite::Set { lock, .. }) => *lock != LockAction::Keep,
         Operation::SessionCreate(_) | Operation::SessionRenew(_) | Operation::SessionEnd { .. } => true,
+        Operation::LockAcquire(_) | Operation::LockRelease { .. } => true,
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use state::{
     Registration, Service, ServiceInput, SessionId,
 };
 
-use crate::encode::{Malformed, catalog, check, from_option, from_session, session, to_option, to_session, txn};
+use crate::encode::{Malformed, catalog, check, from_option, from_session, lock, session, to_option, to_session, txn};
 
 /// Encodes a command for the log.
 pub fn encode(command: &Command) -> Bytes {
@@ -64,6 +64,12 @@ fn from_operation(operation: &Operation) -> pb::command::Operation {
             term: *term,
             delays: *delays,
         }),
+        Operation::LockAcquire(wish) => pb::command::Operation::LockAcquire(lock::from_acquire(wish)),
+        Operation::LockRelease { key, session, token } => pb::command::Operation::LockRelease(pb::LockRelease {
+            key: Bytes::copy_from_slice(key),
+            session: from_session(Some(*session)),
+            token: token.0,
+        }),
         // A command carries one fence, and whoever proposes gives one.
         Operation::Fenced { operation, .. } => from_operation(operation),
         Operation::Noop => pb::command::Operation::Noop(pb::Noop {}),
@@ -93,6 +99,10 @@ fn to_operation(operation: pb::command::Operation) -> Result<Operation, Malforme
             term: end.term,
             delays: end.delays,
         },
+        pb::command::Operation::LockAcquire(wish) => lock::to_acquire(&wish)?,
+        pb::command::Operation::LockRelease(pb::LockRelease { key, session, token }) => {
+            Operation::LockRelease { key: key[..].into(), session: to_id(&session)?, token: LogIndex(token) }
+        }
         pb::command::Operation::Noop(pb::Noop {}) => Operation::Noop,
     })
 }

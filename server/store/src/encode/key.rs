@@ -28,11 +28,13 @@ pub(crate) enum Table {
     ServiceIndexes,
     Sessions,
     LockDelays,
+    LockQueues,
+    LockWaiters,
 }
 
 impl Table {
     /// Every table, in the order in which a load reads them.
-    pub(crate) const ALL: [Table; 9] = [
+    pub(crate) const ALL: [Table; 11] = [
         Table::Tables,
         Table::Kv,
         Table::Tombstones,
@@ -42,6 +44,8 @@ impl Table {
         Table::ServiceIndexes,
         Table::Sessions,
         Table::LockDelays,
+        Table::LockQueues,
+        Table::LockWaiters,
     ];
 
     /// The name of its database.
@@ -56,6 +60,8 @@ impl Table {
             Table::ServiceIndexes => "service_indexes",
             Table::Sessions => "sessions",
             Table::LockDelays => "lock_delays",
+            Table::LockQueues => "lock_queues",
+            Table::LockWaiters => "lock_waiters",
         }
     }
 }
@@ -75,6 +81,9 @@ pub(crate) fn row_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::ServiceIndex(name) => (Table::ServiceIndexes, encode(name.as_bytes())),
         RowKey::Session(id) => (Table::Sessions, encode(&id.0)),
         RowKey::LockDelay(key) => (Table::LockDelays, encode(key)),
+        RowKey::LockQueue(key) => (Table::LockQueues, encode(key)),
+        // No two have the same ticket; the key after it is for people who look.
+        RowKey::LockWaiter(key, ticket) => (Table::LockWaiters, encode(&[&ticket.0.to_be_bytes()[..], key].concat())),
     }
 }
 
@@ -89,6 +98,8 @@ pub(crate) fn key_of(row: &Row) -> RowKey {
         Row::Check(check) => RowKey::Check(name_key(&check.node), check.id.clone()),
         Row::Session(session) => RowKey::Session(session.id),
         Row::LockDelay(key, _) => RowKey::LockDelay(key.clone()),
+        Row::LockQueue(key, _) => RowKey::LockQueue(key.clone()),
+        Row::LockWaiter(key, waiter) => RowKey::LockWaiter(key.clone(), waiter.ticket),
         Row::ServiceIndex { name, .. } => RowKey::ServiceIndex(name.clone()),
     }
 }

@@ -6,7 +6,7 @@ use prost::Message;
 use proto::storage::v1 as pb;
 use state::{LogIndex, MetaRow, Millis, Row};
 
-use crate::encode::{Malformed, Table, catalog, check, kv, session};
+use crate::encode::{Malformed, Table, catalog, check, kv, lock, session};
 
 /// Encodes a row for a snapshot: [`decode`] needs nothing else to tell its kind.
 pub fn encode(row: &Row) -> Vec<u8> {
@@ -33,6 +33,8 @@ pub(crate) fn encode_value(row: &Row) -> Vec<u8> {
         pb::row::Row::ServiceIndex(row) => row.encode_to_vec(),
         pb::row::Row::Session(row) => row.encode_to_vec(),
         pb::row::Row::LockDelay(row) => row.encode_to_vec(),
+        pb::row::Row::LockQueue(row) => row.encode_to_vec(),
+        pb::row::Row::LockWaiter(row) => row.encode_to_vec(),
         pb::row::Row::Tables(row) => row.encode_to_vec(),
     }
 }
@@ -48,6 +50,8 @@ pub(crate) fn decode_value(table: Table, bytes: &[u8]) -> Result<Row, Malformed>
         Table::Checks => pb::row::Row::Check(pb::Check::decode(bytes)?),
         Table::Sessions => pb::row::Row::Session(pb::Session::decode(bytes)?),
         Table::LockDelays => pb::row::Row::LockDelay(pb::LockDelay::decode(bytes)?),
+        Table::LockQueues => pb::row::Row::LockQueue(pb::LockQueue::decode(bytes)?),
+        Table::LockWaiters => pb::row::Row::LockWaiter(pb::LockWaiter::decode(bytes)?),
         Table::ServiceIndexes => pb::row::Row::ServiceIndex(pb::ServiceIndex::decode(bytes)?),
     })
 }
@@ -62,6 +66,8 @@ fn from_row(row: &Row) -> pb::row::Row {
         Row::ServiceIndex { name, index, gone } => pb::row::Row::ServiceIndex(catalog::from_service_index(name, *index, *gone)),
         Row::Session(row) => pb::row::Row::Session(session::from_row(row)),
         Row::LockDelay(key, until) => pb::row::Row::LockDelay(session::from_delay(key, *until)),
+        Row::LockQueue(key, slots) => pb::row::Row::LockQueue(lock::from_queue(key, *slots)),
+        Row::LockWaiter(key, waiter) => pb::row::Row::LockWaiter(lock::from_waiter(key, waiter)),
         Row::Meta(meta) => pb::row::Row::Tables(from_meta(meta)),
     }
 }
@@ -79,6 +85,8 @@ fn to_row(row: pb::row::Row) -> Result<Row, Malformed> {
         pb::row::Row::ServiceIndex(row) => catalog::to_service_index(row),
         pb::row::Row::Session(row) => Row::Session(Arc::new(session::to_row(row)?)),
         pb::row::Row::LockDelay(row) => session::to_delay(&row),
+        pb::row::Row::LockQueue(row) => lock::to_queue(&row),
+        pb::row::Row::LockWaiter(row) => lock::to_waiter(&row)?,
         pb::row::Row::Tables(row) => Row::Meta(to_meta(row)),
     })
 }

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use state::kv::KvHeader;
 use state::{
     Behavior, Change, ChangeBatch, Check, CheckDefinition, CheckInput, Command, Compare, Deregistration, Fence, Instance, KvEntry, KvVerb,
-    KvWrite, LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, Row, RowVerb, Service, ServiceAddress,
-    ServiceInput, ServiceSummary, Session, SessionEnd, SessionId, Status, Str, Tombstone, TxnOp, Weights,
+    KvWrite, LockAcquire, LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, Row, RowVerb, Service,
+    ServiceAddress, ServiceInput, ServiceSummary, Session, SessionEnd, SessionId, Status, Str, Tombstone, TxnOp, Waiter, Weights,
 };
 
 fn text() -> impl Strategy<Value = Str> {
@@ -69,9 +69,21 @@ fn plain() -> BoxedStrategy<Operation> {
             term,
             delays
         }),
+        wish().prop_map(|wish| Operation::LockAcquire(Box::new(wish))),
+        (bytes(), session(), index()).prop_map(|(key, session, token)| Operation::LockRelease { key, session, token }),
         Just(Operation::Noop),
     ]
     .boxed()
+}
+
+fn wish() -> impl Strategy<Value = LockAcquire> {
+    (bytes(), any::<u32>(), session(), bytes(), any::<bool>()).prop_map(|(key, slots, session, value, wait)| LockAcquire {
+        key,
+        slots,
+        session,
+        value,
+        wait,
+    })
 }
 
 fn write() -> impl Strategy<Value = KvWrite> {
@@ -372,6 +384,9 @@ pub(super) fn row() -> BoxedStrategy<Row> {
         tables().prop_map(Row::Meta),
         held().prop_map(|session| Row::Session(Arc::new(session))),
         (bytes(), any::<u64>()).prop_map(|(key, until)| Row::LockDelay(key.into(), Millis(until))),
+        (bytes(), any::<u32>()).prop_map(|(key, slots)| Row::LockQueue(key.into(), slots)),
+        (bytes(), index(), session(), bytes())
+            .prop_map(|(key, ticket, session, value)| Row::LockWaiter(key.into(), Arc::new(Waiter { ticket, session, value }))),
     ]
     .boxed()
 }
