@@ -21,6 +21,7 @@ mod readme;
 mod reload;
 mod same_answer;
 mod session;
+mod snapshot;
 mod start;
 mod tidy;
 mod tour;

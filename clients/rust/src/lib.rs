@@ -39,6 +39,7 @@ mod options;
 mod pages;
 mod pool;
 mod read;
+mod snapshot;
 mod status;
 mod txn;
 mod watch;
@@ -58,6 +59,7 @@ pub use proto::v1;
 /// The reasons of a refusal.
 pub use proto::v1::ErrorReason;
 pub use read::{Answer, Consistency, ReadOptions};
+pub use snapshot::{SnapshotRestore, SnapshotStream};
 pub use status::Status;
 pub use txn::Txn;
 pub use watch::{Change, Cursor, Gone, ResetReason, Row, Target, WatchEvent, WatchHandle, WatchOptions};

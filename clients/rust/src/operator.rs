@@ -18,6 +18,10 @@ impl<'a> Operator<'a> {
         Operator { pool }
     }
 
+    pub(crate) fn pool(&self) -> &'a Pool {
+        self.pool
+    }
+
     /// Reads which servers form the quorum.
     ///
     /// ```no_run

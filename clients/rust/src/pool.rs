@@ -210,6 +210,11 @@ impl Pool {
         self.servers[self.preferred()].channel(0)
     }
 
+    /// A connection to the preferred server for one call that may take long.
+    pub(crate) fn patient_channel(&self, timeout: Duration) -> Channel {
+        self.servers[self.preferred()].endpoint.clone().timeout(timeout).connect_lazy()
+    }
+
     /// What a status from the server at `at` means.
     pub(crate) fn error(&self, at: usize, status: &Status) -> Error {
         self.servers[at].error(status, self.request_timeout)

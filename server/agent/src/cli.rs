@@ -16,6 +16,7 @@ mod monitor;
 mod output;
 mod reload;
 mod services;
+mod snapshot;
 mod transfer;
 mod watch;
 
@@ -76,6 +77,9 @@ enum Command {
     /// Look after the servers
     #[command(subcommand)]
     Operator(Box<cluster::Operator>),
+    /// Save everything to a file, and bring it back
+    #[command(subcommand)]
+    Snapshot(Box<snapshot::SnapshotCommand>),
     /// Fire an event to every agent of the datacenter
     Event(Box<cluster::Event>),
     /// Make a key for gossip
@@ -163,6 +167,7 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Leave(leave) => leave.run().await,
             Command::ForceLeave(leave) => leave.run().await,
             Command::Operator(operator) => operator.run().await,
+            Command::Snapshot(command) => command.run().await,
             Command::Event(event) => event.run().await,
             Command::Keygen(keygen) => keygen.run(),
             Command::Keyring(keyring) => keyring.run().await,

@@ -55,6 +55,9 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Gauge, "consul_raft_term", "Current term"),
     series(Counter, "consul_raft_snapshot_create", "Snapshots made"),
     series(Counter, "consul_raft_snapshot_install", "States that were taken over as a whole from a leader"),
+    series(Counter, "consul_snapshot_saves", "Snapshots saved"),
+    series(Counter, "consul_snapshot_restores", "Snapshots restored"),
+    series(Counter, "consul_snapshot_refused", "Snapshots that were damaged, cut or of another release"),
     series(Counter, "consul_leader_foreign_servers", "Attempts to take in a server with another cluster's data"),
     series(Gauge, "consul_server_isLeader", "1 on the leader, 0 elsewhere"),
     // requests carried elsewhere

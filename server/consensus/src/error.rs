@@ -54,6 +54,9 @@ pub enum Error {
     /// A change of the quorum was refused. Nothing was changed.
     #[error("the quorum can't be changed so: {0}")]
     Quorum(Arc<str>),
+    /// A snapshot was refused. Nothing was changed.
+    #[error("{0}")]
+    Snapshot(Arc<str>),
     /// Too many proposals are under way. Nothing was proposed.
     #[error("too many writes are in flight ({0}); retry with a pause")]
     Overloaded(usize),

@@ -38,9 +38,11 @@ pub struct HistoryBounds {
 }
 
 /// What a group of commands did.
-pub(crate) struct Applied {
+pub(crate) struct Group {
     pub(crate) rows: Vec<RowKey>,
     pub(crate) batches: Vec<Arc<ChangeBatch>>,
+    /// The last of the commands replaced everything: whatever was before is of no use at rest.
+    pub(crate) replaced: bool,
     pub(crate) tables: Arc<Tables>,
     pub(crate) position: Position,
 }
@@ -71,12 +73,23 @@ struct Noted {
     rows: Vec<RowKey>,
     batches: Vec<Arc<ChangeBatch>>,
     latest: Option<Flushed>,
+    /// Everything was replaced, by what `latest` holds.
+    replaced: bool,
     /// The thread has been woken for it.
     told: bool,
 }
 
 impl Noted {
-    fn add(&mut self, applied: Applied) {
+    fn add(&mut self, applied: Group) {
+        if applied.replaced {
+            *self = Noted {
+                replaced: true,
+                told: self.told,
+                latest: Some(Flushed { position: applied.position, tables: applied.tables }),
+                ..Noted::default()
+            };
+            return;
+        }
         self.rows.extend(applied.rows);
         self.batches.extend(applied.batches);
         self.latest = Some(Flushed { position: applied.position, tables: applied.tables });
@@ -88,7 +101,7 @@ enum Request {
     Collect(Option<oneshot::Sender<()>>),
     Flush(oneshot::Sender<Result<Flushed, Arc<str>>>),
     /// The state was replaced as a whole.
-    Replace(Applied, oneshot::Sender<Result<Flushed, Arc<str>>>),
+    Replace(Flushed, oneshot::Sender<Result<Flushed, Arc<str>>>),
 }
 
 /// A handle to the thread. The thread ends when the last handle is dropped.
@@ -103,13 +116,22 @@ impl Flusher {
     pub(crate) fn start(store: Option<StateStore>, loaded: Flushed, history: History, cause: RootCause) -> std::io::Result<Self> {
         let (requests, queue) = mpsc::channel(QUEUE_MAX);
         let noted = Arc::new(Mutex::new(Noted::default()));
-        let worker = Worker { noted: noted.clone(), store, latest: loaded, dirty: Vec::new(), unsaved: VecDeque::new(), history, cause };
+        let worker = Worker {
+            noted: noted.clone(),
+            store,
+            latest: loaded,
+            dirty: Vec::new(),
+            unsaved: VecDeque::new(),
+            replaced: false,
+            history,
+            cause,
+        };
         thread::Builder::new().name("lictor-flush".into()).spawn(move || worker.run(queue))?;
         Ok(Flusher { requests, noted })
     }
 
     /// Takes note of what a group of commands did. Waits only when a flush takes very long.
-    pub(crate) async fn note(&self, applied: Applied) -> std::io::Result<()> {
+    pub(crate) async fn note(&self, applied: Group) -> std::io::Result<()> {
         let (rows, told) = {
             let mut noted = self.noted.lock();
             noted.add(applied);
@@ -135,9 +157,9 @@ impl Flusher {
     }
 
     /// Replaces everything on disk.
-    pub(crate) async fn replace(&self, applied: Applied) -> std::io::Result<Flushed> {
+    pub(crate) async fn replace(&self, tables: Arc<Tables>, position: Position) -> std::io::Result<Flushed> {
         let (sender, receiver) = oneshot::channel();
-        self.requests.send(Request::Replace(applied, sender)).await.map_err(|_| ended())?;
+        self.requests.send(Request::Replace(Flushed { position, tables }, sender)).await.map_err(|_| ended())?;
         receiver.await.map_err(|_| ended())?.map_err(|error| std::io::Error::other(error.to_string()))
     }
 }
@@ -152,6 +174,8 @@ struct Worker {
     latest: Flushed,
     dirty: Vec<RowKey>,
     unsaved: VecDeque<Arc<ChangeBatch>>,
+    /// What is on disk is of another state altogether: it is written anew the next time.
+    replaced: bool,
     history: History,
     cause: RootCause,
 }
@@ -167,7 +191,11 @@ impl Worker {
                     continue;
                 }
                 Request::Flush(reply) => (self.flush(), reply),
-                Request::Replace(applied, reply) => (self.replace(applied), reply),
+                Request::Replace(latest, reply) => {
+                    self.forget(latest.tables.applied().0);
+                    self.latest = latest;
+                    (self.flush(), reply)
+                }
             };
             let failed = result.as_ref().err().cloned();
             // Who asked may have been cancelled.
@@ -183,6 +211,9 @@ impl Worker {
     fn collect(&mut self) {
         let noted = std::mem::take(&mut *self.noted.lock());
         let Some(latest) = noted.latest else { return };
+        if noted.replaced {
+            self.forget(latest.tables.restored().0);
+        }
         self.latest = latest;
         if self.store.is_none() {
             return;
@@ -200,6 +231,16 @@ impl Worker {
     fn flush(&mut self) -> Result<(), Arc<str>> {
         let (Some(store), Some(meta)) = (&self.store, self.latest.position.to_bytes()) else { return Ok(()) };
         let started = std::time::Instant::now();
+        if self.replaced {
+            self.dirty.clear();
+            self.unsaved.clear();
+            self.history.clear(self.latest.tables.applied().0);
+            let rows = self.latest.tables.rows().map(Ok);
+            store.replace(rows, self.history.floor, &meta).map_err(|error| self.failed(&error))?;
+            self.replaced = false;
+            tracing::debug!(took = ?started.elapsed(), "state written anew");
+            return Ok(());
+        }
         let keys: BTreeSet<RowKey> = std::mem::take(&mut self.dirty).into_iter().chain([RowKey::Meta]).collect();
         let count = keys.len();
         let tables = self.latest.tables.clone();
@@ -219,13 +260,12 @@ impl Worker {
         chain(error).into()
     }
 
-    fn replace(&mut self, applied: Applied) -> Result<(), Arc<str>> {
+    /// Takes note that everything up to `applied` is of no use any more.
+    fn forget(&mut self, applied: u64) {
+        self.replaced = true;
         self.dirty.clear();
         self.unsaved.clear();
-        self.history.clear(applied.tables.applied().0);
-        self.latest = Flushed { position: applied.position, tables: applied.tables };
-        let (Some(store), Some(meta)) = (&self.store, self.latest.position.to_bytes()) else { return Ok(()) };
-        store.replace(self.latest.tables.rows().map(Ok), self.history.floor, &meta).map_err(|error| self.failed(&error))
+        self.history.clear(applied);
     }
 }
 

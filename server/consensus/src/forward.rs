@@ -15,11 +15,17 @@ use tokio::time::{sleep, timeout};
 use crate::encode::log_id_from_proto;
 use crate::error::Error;
 use crate::peer::channels::never_sent;
-use crate::types::{LogId, Proposal};
+use crate::types::{Applied, LogId, Proposal};
 use crate::{Consensus, HOLD, IN_FLIGHT_MAX, LEADER_POLL, Proposed, status};
 
 /// The pause before the leader is asked again, after it could not be.
 const RETRY: Duration = Duration::from_millis(50);
+
+impl From<Applied> for Proposed {
+    fn from(Applied { revision, outcome }: Applied) -> Self {
+        Proposed { index: revision, outcome }
+    }
+}
 
 impl Consensus {
     /// Tries until somebody leads, within [`HOLD`].
@@ -58,8 +64,9 @@ impl Consensus {
     async fn propose_here(&self, proposal: Proposal) -> Result<Option<Proposed>, Error> {
         match self.inner.raft.client_write(proposal).await {
             Ok(response) => {
-                let outcome = response.data.unwrap_or(Outcome::DONE);
-                Ok(Some(Proposed { index: LogIndex(response.log_id.index), outcome }))
+                let index = LogIndex(response.log_id.index);
+                let applied = response.data.unwrap_or(Applied { revision: index, outcome: Outcome::DONE });
+                Ok(Some(applied.into()))
             }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Ok(None),
             Err(RaftError::APIError(_)) => Err(Error::Interrupted),
@@ -80,8 +87,8 @@ impl Consensus {
             Ok(answer) => match answer.into_inner().result {
                 Some(Answer::Committed(id)) => {
                     let index = log_id_from_proto(id).index;
-                    let outcome = wanted.outcome(index).await.ok_or(Error::Interrupted)?;
-                    Ok(Some(Proposed { index: LogIndex(index), outcome }))
+                    let applied = wanted.outcome(index).await.ok_or(Error::Interrupted)?;
+                    Ok(Some(applied.into()))
                 }
                 Some(Answer::Overloaded(bound)) => Err(Error::Overloaded(bound as usize)),
                 Some(Answer::NotLeader(_)) => Ok(None),

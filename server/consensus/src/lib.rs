@@ -5,6 +5,7 @@
 //! the tables that is as fresh as asked. Changes go up, in the order of the log, through
 //! [`ChangeSink`].
 
+mod backup;
 mod clock;
 #[cfg(test)]
 mod cluster_tests;
@@ -40,6 +41,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use backup::{Restored, Restoring, Saving};
 pub use error::Error;
 pub use flusher::HistoryBounds;
 pub use peer::Peers;
@@ -169,7 +171,7 @@ impl Consensus {
                     let applied = timeout_at(deadline, self.inner.outcomes.applied(index)).await;
                     return applied
                         .map(|()| self.tables())
-                        .map_err(|_| Error::NotReady { applied: self.tables().applied().0, target: index });
+                        .map_err(|_| Error::NotReady { applied: self.tables().log_applied(), target: index });
                 }
                 Err(Error::NoLeader) if Instant::now() < deadline => sleep(LEADER_POLL).await,
                 Err(error) => return Err(error),
@@ -196,7 +198,7 @@ impl Consensus {
         if self.inner.caught_up.load(Ordering::Acquire) {
             return Ok(());
         }
-        Err(Error::NotReady { applied: self.tables().applied().0, target: self.inner.target })
+        Err(Error::NotReady { applied: self.tables().log_applied(), target: self.inner.target })
     }
 
     /// Waits until this server has caught up and a leader answers, then returns the tables.

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use state::Outcome;
 use tokio::sync::watch;
+
+use crate::types::Applied;
 
 /// Outcomes kept while somebody waits: more than may be under way at once.
 const KEPT_MAX: usize = 32_768;
@@ -17,7 +18,7 @@ const KEPT_MAX: usize = 32_768;
 /// The latest outcomes, and how far this server has applied the log.
 pub(crate) struct Outcomes {
     waiting: AtomicUsize,
-    kept: Mutex<VecDeque<(u64, Outcome)>>,
+    kept: Mutex<VecDeque<(u64, Applied)>>,
     applied: watch::Sender<u64>,
 }
 
@@ -38,7 +39,7 @@ impl Outcomes {
     }
 
     /// Takes note of a group of commands that is visible now.
-    pub(crate) fn reached(&self, applied: u64, outcomes: &mut Vec<(u64, Outcome)>) {
+    pub(crate) fn reached(&self, applied: u64, outcomes: &mut Vec<(u64, Applied)>) {
         if !outcomes.is_empty() {
             let mut kept = self.kept.lock();
             kept.extend(outcomes.drain(..));
@@ -67,7 +68,7 @@ pub(crate) struct Wanted<'o> {
 impl Wanted<'_> {
     /// The outcome of the command at `index`, once it is applied here. `None` when it is not known
     /// any more: this server got the state as a whole instead.
-    pub(crate) async fn outcome(&self, index: u64) -> Option<Outcome> {
+    pub(crate) async fn outcome(&self, index: u64) -> Option<Applied> {
         self.outcomes.applied(index).await;
         let kept = self.outcomes.kept.lock();
         let at = kept.binary_search_by_key(&index, |(index, _)| *index).ok()?;
@@ -88,7 +89,13 @@ impl Drop for Wanted<'_> {
 
 #[cfg(test)]
 mod tests {
+    use state::{LogIndex, Outcome};
+
     use super::*;
+
+    fn done(index: u64) -> (u64, Applied) {
+        (index, Applied { revision: LogIndex(index), outcome: Outcome::DONE })
+    }
 
     #[tokio::test]
     async fn outcomes_are_kept_only_while_somebody_waits() {
@@ -96,7 +103,7 @@ mod tests {
         assert!(!outcomes.are_wanted());
         let wanted = outcomes.want();
         let other = outcomes.want();
-        outcomes.reached(7, &mut vec![(6, Outcome::DONE), (7, Outcome::DONE)]);
+        outcomes.reached(7, &mut vec![done(6), done(7)]);
         assert!(wanted.outcome(6).await.is_some());
         assert!(wanted.outcome(5).await.is_none(), "it was applied before anybody asked");
         drop(wanted);
@@ -109,7 +116,7 @@ mod tests {
     async fn a_bound_holds_for_what_is_kept() {
         let outcomes = Outcomes::new(0);
         let wanted = outcomes.want();
-        let mut many: Vec<_> = (1..=KEPT_MAX as u64 + 5).map(|index| (index, Outcome::DONE)).collect();
+        let mut many: Vec<_> = (1..=KEPT_MAX as u64 + 5).map(done).collect();
         outcomes.reached(KEPT_MAX as u64 + 5, &mut many);
         assert!(wanted.outcome(5).await.is_none() && wanted.outcome(6).await.is_some());
     }

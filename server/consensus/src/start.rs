@@ -100,7 +100,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let log_store = LogStore::new(id, log, recovered, cause.clone()).map_err(fatal)?;
     let (found, store) = tokio::task::spawn_blocking(move || load(store)).await.map_err(fatal)??;
     let Found { tables, position, history, history_floor } = found;
-    let target = log_store.last().map_or(0, |last| last.index).max(tables.applied().0);
+    let target = log_store.last().map_or(0, |last| last.index).max(tables.log_applied());
 
     let mut kept = History::new(bounds, history_floor);
     history.iter().for_each(|batch| kept.note(batch));
@@ -109,7 +109,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let flushed = Flushed { position: position.clone(), tables: published.load_full() };
     let flusher = Flusher::start(store, flushed, kept, cause.clone()).map_err(fatal)?;
     let backlog = Arc::new(Backlog::default());
-    let outcomes = Arc::new(Outcomes::new(published.load().applied().0));
+    let outcomes = Arc::new(Outcomes::new(published.load().log_applied()));
     let clock = Arc::new(Clock::new(published.load().clock()));
     let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone(), outcomes.clone(), clock.clone());
 

@@ -12,14 +12,14 @@ use futures::{Stream, StreamExt};
 use metrics::{Histogram, counter, histogram};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{EntryPayload, OptionalSend};
-use state::{Change, ChangeBatch, Effects, LogIndex, Outcome, RowKey, Tables, apply};
+use state::{Change, ChangeBatch, Effects, LogIndex, RowKey, Tables, apply};
 
 use crate::ChangeSink;
 use crate::clock::Clock;
 use crate::compaction::Backlog;
-use crate::flusher::{Applied, Flusher, Position};
+use crate::flusher::{Flusher, Group as Flushable, Position};
 use crate::outcomes::Outcomes;
-use crate::types::{Entry, LogId, StoredMembership, TypeConfig};
+use crate::types::{Applied, Entry, LogId, StoredMembership, TypeConfig};
 
 /// Most commands applied before the tables are published and the proposers answered.
 const GROUP_MAX: usize = 256;
@@ -55,8 +55,8 @@ impl StateMachine {
     }
 
     /// Applies one entry to the working copy.
-    fn step(&mut self, entry: &Entry, group: &mut Group) -> Option<Outcome> {
-        let index = LogIndex(entry.log_id.index);
+    fn step(&mut self, entry: &Entry, group: &mut Group) -> Option<Applied> {
+        let index = self.tables.revision_of(entry.log_id.index);
         self.position.log_id = Some(entry.log_id);
         match &entry.payload {
             EntryPayload::Blank => self.tables.advance(index),
@@ -65,12 +65,13 @@ impl StateMachine {
                 self.tables.advance(index);
             }
             EntryPayload::Normal(proposal) => {
-                let mut effects = Effects { changes: Vec::new(), rows: std::mem::take(&mut group.rows) };
+                let mut effects = Effects { rows: std::mem::take(&mut group.rows), ..Effects::default() };
                 let outcome = apply(&mut self.tables, index, &proposal.command, &mut effects);
                 group.rows = effects.rows;
                 group.bytes += proposal.bytes.len();
                 group.take_changes(index, effects.changes);
-                return Some(outcome);
+                group.replaced |= effects.replaced;
+                return Some(Applied { revision: self.tables.applied(), outcome });
             }
         }
         None
@@ -85,14 +86,18 @@ impl StateMachine {
         for batch in &batches {
             self.sink.publish(batch.clone());
         }
-        self.sink.advance(tables.applied());
-        self.outcomes.reached(tables.applied().0, &mut group.kept);
+        let replaced = std::mem::take(&mut group.replaced);
+        match replaced {
+            false => self.sink.advance(tables.applied()),
+            true => self.sink.reset(tables.applied()),
+        }
+        self.outcomes.reached(tables.log_applied(), &mut group.kept);
         for (responder, outcome) in group.answers.drain(..) {
             responder.send(outcome);
         }
         self.backlog.add(std::mem::take(&mut group.commands), std::mem::take(&mut group.bytes));
         let rows: Vec<RowKey> = std::mem::take(&mut group.rows);
-        self.flusher.note(Applied { rows, batches, tables, position: self.position.clone() }).await
+        self.flusher.note(Flushable { rows, batches, replaced, tables, position: self.position.clone() }).await
     }
 }
 
@@ -104,8 +109,10 @@ struct Group {
     rows: Vec<RowKey>,
     batches: Vec<Arc<ChangeBatch>>,
     /// Outcomes for those who passed their commands on.
-    kept: Vec<(u64, Outcome)>,
-    answers: Vec<(openraft::storage::ApplyResponder<TypeConfig>, Option<Outcome>)>,
+    kept: Vec<(u64, Applied)>,
+    answers: Vec<(openraft::storage::ApplyResponder<TypeConfig>, Option<Applied>)>,
+    /// The last of the commands replaced everything.
+    replaced: bool,
 }
 
 impl Group {
@@ -134,12 +141,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let started = Instant::now();
             for item in chunk {
                 let (entry, responder) = item?;
-                let outcome = self.step(&entry, &mut group);
+                let applied = self.step(&entry, &mut group);
                 group.commands += 1;
-                match (responder, outcome) {
-                    (Some(responder), outcome) => group.answers.push((responder, outcome)),
-                    (None, Some(outcome)) if self.outcomes.are_wanted() => group.kept.push((entry.log_id.index, outcome)),
+                match (responder, applied) {
+                    (Some(responder), applied) => group.answers.push((responder, applied)),
+                    (None, Some(applied)) if self.outcomes.are_wanted() => group.kept.push((entry.log_id.index, applied)),
                     (None, _) => {}
+                }
+                if group.replaced {
+                    self.publish(&mut group).await?;
                 }
             }
             self.publish(&mut group).await?;
@@ -156,11 +166,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.position = Position { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
         self.tables = Tables::clone(&snapshot);
         let position = self.position.clone();
-        self.flusher.replace(Applied { rows: Vec::new(), batches: Vec::new(), tables: snapshot.clone(), position }).await?;
+        self.flusher.replace(snapshot.clone(), position).await?;
         self.clock.observe(snapshot.clock());
         self.published.store(snapshot.clone());
         self.sink.reset(snapshot.applied());
-        self.outcomes.reached(snapshot.applied().0, &mut Vec::new());
+        self.outcomes.reached(snapshot.log_applied(), &mut Vec::new());
         Ok(())
     }
 

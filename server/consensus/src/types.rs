@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use openraft::impls::{OneshotResponder, leader_id_std};
-use state::{Command, Outcome};
+use state::{Command, LogIndex, Outcome};
 use store::encode;
 
 /// Raft as it is used here: one leader a term, as in the paper (Ongaro 2014, §3.4), and answers
@@ -14,7 +14,7 @@ pub(crate) struct TypeConfig;
 
 impl openraft::RaftTypeConfig for TypeConfig {
     type D = Proposal;
-    type R = Option<Outcome>;
+    type R = Option<Applied>;
     type NodeId = u64;
     type Node = Member;
     type Term = u64;
@@ -41,6 +41,13 @@ pub(crate) type Entry = openraft::alias::EntryOf<TypeConfig>;
 pub(crate) type Payload = openraft::alias::PayloadOf<TypeConfig>;
 pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type Membership = openraft::Membership<u64, Member>;
+
+/// What a command has answered, and the revision that it made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Applied {
+    pub(crate) revision: LogIndex,
+    pub(crate) outcome: Outcome,
+}
 
 /// A server of the quorum as the log knows it. Its id is not its address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

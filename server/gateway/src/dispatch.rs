@@ -17,7 +17,7 @@ use crate::reply::{Content, Reply, takes_gzip};
 use crate::request::Ask;
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
-use crate::{Gateway, agent, catalog, cluster, event, health, kv, session, txn, watch};
+use crate::{Gateway, agent, catalog, cluster, event, health, kv, session, snapshot, txn, watch};
 
 /// Answers one request. It can't fail: what goes wrong is an answer as well.
 pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response, Infallible> {
@@ -160,6 +160,7 @@ async fn read(gateway: &Arc<Gateway>, endpoint: Endpoint, ask: &Ask) -> Outcome<
         Endpoint::AutopilotHealth => cluster::health(gateway, ask),
         Endpoint::Keyring => cluster::keyring(gateway, ask, Body::empty()).await,
         Endpoint::Coordinates => cluster::coordinates(gateway, ask),
+        Endpoint::Snapshot => snapshot::save(gateway, ask).await,
         Endpoint::Watch => watch::stream(gateway, ask).await,
         other => Err(absent(other)),
     }
@@ -188,6 +189,7 @@ async fn write(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> 
         Endpoint::RaftPeer => cluster::remove_peer(gateway, ask).await,
         Endpoint::RaftTransfer => cluster::transfer_leader(gateway, ask).await,
         Endpoint::Keyring => cluster::keyring(gateway, ask, body).await,
+        Endpoint::Snapshot => snapshot::restore(gateway, ask, body).await,
         Endpoint::AgentReload => agent::reload(gateway, ask).await,
         Endpoint::AgentPass => agent::report(gateway, ask, state::Status::Passing).await,
         Endpoint::AgentWarn => agent::report(gateway, ask, state::Status::Warning).await,

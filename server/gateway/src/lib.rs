@@ -31,6 +31,7 @@ mod request;
 mod route;
 mod serve;
 mod session;
+mod snapshot;
 mod status;
 mod txn;
 mod watch;

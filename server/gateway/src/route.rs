@@ -60,6 +60,7 @@ pub(crate) enum Endpoint {
     AutopilotHealth,
     Keyring,
     Coordinates,
+    Snapshot,
     Watch,
     /// Known by name, not part of this build.
     Absent,
@@ -232,6 +233,7 @@ fn routes() -> Vec<Route> {
         Route::new("/v1/operator/raft/transfer-leader", POSTED, RaftTransfer),
         Route::new("/v1/operator/autopilot/health", READ, AutopilotHealth),
         Route::new("/v1/operator/keyring", ALL, Keyring),
+        Route::new("/v1/snapshot", &[Method::GET, Method::PUT], Snapshot),
         Route::new("/v1/coordinate/nodes", READ, Coordinates),
         Route::new("/v1/coordinate/node/", READ, Coordinates),
     ];
@@ -248,7 +250,6 @@ fn routes() -> Vec<Route> {
         ("/v1/query", POSTED),
         ("/v1/query/", ALL),
         ("/v1/operator/", ALL),
-        ("/v1/snapshot", &[Method::GET, Method::PUT]),
         ("/v1/config", WRITE),
         ("/v1/config/", ALL),
         ("/v1/connect/", ALL),

@@ -26,6 +26,7 @@ mod ready;
 mod serve;
 mod server;
 mod session;
+mod snapshot;
 mod status;
 mod watch;
 

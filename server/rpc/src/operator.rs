@@ -1,6 +1,8 @@
 //! `OperatorService`: care of the servers themselves.
 
-use futures::stream::Empty;
+use std::pin::Pin;
+
+use futures::Stream;
 use proto::v1;
 use proto::v1::operator_service_server::OperatorService;
 use proto::v1::remove_peer_request::Peer as Chosen;
@@ -12,7 +14,8 @@ use crate::absent::refuse;
 use crate::caller::open;
 use crate::convert::common::{local_meta, read_options, write_to};
 use crate::serve::Face;
-use crate::status::{answer, invalid};
+use crate::snapshot;
+use crate::status::{answer, invalid, status};
 
 /// A server of the quorum, for the wire.
 pub(crate) fn peer(peer: &Peer) -> v1::Peer {
@@ -22,7 +25,7 @@ pub(crate) fn peer(peer: &Peer) -> v1::Peer {
 
 #[tonic::async_trait]
 impl OperatorService for Face {
-    type SaveSnapshotStream = Empty<Result<v1::SaveSnapshotResponse, Status>>;
+    type SaveSnapshotStream = Pin<Box<dyn Stream<Item = Result<v1::SaveSnapshotResponse, Status>> + Send>>;
 
     async fn get_raft_configuration(
         &self,
@@ -77,15 +80,16 @@ impl OperatorService for Face {
         .await
     }
 
-    async fn save_snapshot(&self, _: Request<v1::SaveSnapshotRequest>) -> Result<Response<Self::SaveSnapshotStream>, Status> {
-        refuse("OperatorService.SaveSnapshot")
+    async fn save_snapshot(&self, request: Request<v1::SaveSnapshotRequest>) -> Result<Response<Self::SaveSnapshotStream>, Status> {
+        let pieces = snapshot::save(&self.service, request).await.map_err(status)?;
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     async fn restore_snapshot(
         &self,
-        _: Request<Streaming<v1::RestoreSnapshotRequest>>,
+        request: Request<Streaming<v1::RestoreSnapshotRequest>>,
     ) -> Result<Response<v1::RestoreSnapshotResponse>, Status> {
-        refuse("OperatorService.RestoreSnapshot")
+        snapshot::restore(&self.service, request).await.map(Response::new)
     }
 
     async fn get_autopilot_state(

@@ -98,6 +98,7 @@ fn values(refusal: &Refusal) -> Vec<(&'static str, String)> {
         Refusal::NodeConflict { name, id, holder_id, holder_address: _ } => {
             vec![("node", name.to_string()), ("node_id", id.to_string()), ("other", holder_id.to_string())]
         }
+        Refusal::Restore { why: _ } => Vec::new(),
         Refusal::Txn { failures: _ } => Vec::new(),
     }
 }
@@ -145,6 +146,7 @@ mod tests {
             Deadline,
             PermissionDenied,
             NotImplemented,
+            InvalidSnapshot,
             ScriptsDisabled,
             InvalidConfiguration,
             StorageFatal,
@@ -157,7 +159,7 @@ mod tests {
                 | LockNotHeld | UnknownSession | UnknownDatacenter => {}
                 UnknownNode | UnknownService | UnknownCheck | CheckNotTtl | NodeConflict | Compacted => {}
                 ForeignCursor | TooManyWatches | Overloaded | NoLeader | NotReady | TooStale | Deadline => {}
-                PermissionDenied | NotImplemented | ScriptsDisabled | InvalidConfiguration | StorageFatal | Internal => {}
+                PermissionDenied | NotImplemented | InvalidSnapshot | ScriptsDisabled | InvalidConfiguration | StorageFatal | Internal => {}
             }
         }
         all

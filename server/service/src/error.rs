@@ -72,6 +72,7 @@ pub enum Reason {
     Deadline,
     PermissionDenied,
     NotImplemented,
+    InvalidSnapshot,
     ScriptsDisabled,
     InvalidConfiguration,
     StorageFatal,
@@ -114,6 +115,7 @@ impl Reason {
             Reason::Deadline => "DEADLINE",
             Reason::PermissionDenied => "PERMISSION_DENIED",
             Reason::NotImplemented => "NOT_IMPLEMENTED",
+            Reason::InvalidSnapshot => "INVALID_SNAPSHOT",
             Reason::ScriptsDisabled => "SCRIPTS_DISABLED",
             Reason::InvalidConfiguration => "INVALID_CONFIGURATION",
             Reason::StorageFatal => "STORAGE_FATAL",
@@ -125,6 +127,7 @@ impl Reason {
     pub fn kind(self) -> Kind {
         match self {
             Reason::InvalidArgument | Reason::InvalidFilter | Reason::CheckNotTtl | Reason::InvalidConfiguration => Kind::InvalidArgument,
+            Reason::InvalidSnapshot => Kind::InvalidArgument,
             Reason::KeyTooLong | Reason::ValueTooLarge | Reason::TxnTooLarge | Reason::TxnTooManyOperations => Kind::TooLarge,
             Reason::PreconditionFailed | Reason::TxnFailed | Reason::LockNotHeld | Reason::UnknownSession => Kind::FailedPrecondition,
             Reason::ScriptsDisabled | Reason::StaleFence | Reason::CheckNotPassing | Reason::LockSlotsDiffer => Kind::FailedPrecondition,
@@ -190,6 +193,7 @@ impl From<ConsensusError> for Error {
             ConsensusError::NotReady { .. } => Reason::NotReady,
             ConsensusError::Timeout(_) | ConsensusError::Interrupted => Reason::Deadline,
             ConsensusError::Quorum(_) => Reason::PreconditionFailed,
+            ConsensusError::Snapshot(_) => Reason::InvalidSnapshot,
             ConsensusError::Overloaded(_) => Reason::Overloaded,
             ConsensusError::Fatal(_) => Reason::StorageFatal,
         };
@@ -214,6 +218,7 @@ impl From<Refusal> for Error {
             Refusal::UnknownService { .. } => Reason::UnknownService,
             Refusal::UnknownCheck { .. } => Reason::UnknownCheck,
             Refusal::NodeConflict { .. } => Reason::NodeConflict,
+            Refusal::Restore { .. } => Reason::InvalidSnapshot,
             Refusal::Txn { .. } => Reason::TxnFailed,
         };
         let mut error = Error::new(reason, refusal.to_string());

@@ -64,9 +64,11 @@ async fn lead(service: &Service, least: usize) {
     }
     let Some(lan) = service.pools().map(|pools| pools.lan.clone()) else { return std::future::pending().await };
     let mut changes = lan.changes();
+    let mut restores = service.hub().follow_resets();
     let mut duty = Duty { service, least, begun: Instant::now(), known: BTreeSet::new() };
     loop {
         changes.borrow_and_update();
+        restores.borrow_and_update();
         let pause = match duty.round(&lan.members()).await {
             Ok(()) => ROUND,
             Err(error) => {
@@ -76,6 +78,8 @@ async fn lead(service: &Service, least: usize) {
         };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return std::future::pending().await },
+            // What was restored is of another cluster, or of another time.
+            restored = restores.changed() => if restored.is_err() { return std::future::pending().await },
             () = sleep(pause) => {}
         }
     }

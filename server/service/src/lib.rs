@@ -19,6 +19,7 @@ pub mod lock;
 pub mod monitor;
 pub mod read;
 pub mod session;
+pub mod snapshot;
 pub mod status;
 mod telemetry;
 pub mod testing;

@@ -50,6 +50,11 @@ impl Service {
         target: impl FnOnce() -> Target,
         query: impl Fn(&Arc<Tables>) -> Indexed<T>,
     ) -> Result<Answer<T>, Error> {
+        let query = |tables: &Arc<Tables>| {
+            let found = query(tables);
+            // Whatever was seen before a restore is no more.
+            Indexed { changed: found.changed.max(tables.restored()), ..found }
+        };
         let tables = self.snapshot(options).await?;
         let first = query(&tables);
         let Some(blocking) = blocking.filter(|blocking| blocking.index > LogIndex::ZERO && first.changed <= blocking.index) else {
@@ -78,7 +83,7 @@ impl Service {
     pub(crate) fn answer<T>(&self, indexed: Indexed<T>, tables: &Tables, consistency: Consistency) -> Answer<T> {
         let (leader_known, last_contact) = self.consensus().contact();
         let meta = Meta {
-            index: indexed.index.max(LogIndex(1)),
+            index: indexed.index.max(tables.restored()).max(LogIndex(1)),
             applied: tables.applied(),
             datacenter: self.identity().datacenter.clone(),
             leader_known,

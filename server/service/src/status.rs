@@ -22,6 +22,11 @@ impl Service {
         self.consensus().status().peers
     }
 
+    /// The revision of this server's state.
+    pub fn revision(&self) -> u64 {
+        self.consensus().tables().applied().0
+    }
+
     /// How many blocked queries and watches wait for a change here.
     pub fn watchers(&self) -> usize {
         self.hub().watchers()

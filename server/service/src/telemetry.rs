@@ -67,7 +67,7 @@ impl Telemetry {
             Operation::SessionCreate(_) | Operation::SessionRenew(_) | Operation::SessionEnd { .. } => Some(&self.session_apply),
             Operation::LockAcquire(_) | Operation::LockRelease { .. } => Some(&self.lock_apply),
             Operation::Fenced { operation, .. } => self.kind(operation),
-            Operation::Begin { .. } | Operation::Noop => None,
+            Operation::Begin { .. } | Operation::Restore { .. } | Operation::SetAutopilot { .. } | Operation::Noop => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::autopilot;
 use crate::catalog::{deregister::deregister, register::register};
 use crate::change::Change;
 use crate::command::{Command, Operation};
@@ -9,6 +10,7 @@ use crate::id::{LogIndex, Millis};
 use crate::kv_write;
 use crate::lock;
 use crate::outcome::{Outcome, Refusal};
+use crate::restore;
 use crate::row::RowKey;
 use crate::session;
 use crate::tables::Tables;
@@ -22,6 +24,9 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// Rows that must be written at rest; the same row may appear more than once.
     pub rows: Vec<RowKey>,
+    /// Everything was replaced, by a restore: what the tables are now is not what they were but for
+    /// `changes` and `rows`.
+    pub replaced: bool,
 }
 
 /// Applies `command` at `index`, which must be greater than every index applied before.
@@ -62,6 +67,8 @@ fn run(tables: &mut Tables, index: LogIndex, operation: &Operation, effects: &mu
             }
             Ok(Outcome::DONE)
         }
+        Operation::Restore { id, step } => restore::step(tables, index, *id, step, effects),
+        Operation::SetAutopilot { wanted, compare } => autopilot::set(tables, index, wanted, *compare, effects),
         Operation::Noop => Ok(Outcome::DONE),
     }?;
     session::invalidate(tables, index, from, effects);
@@ -109,6 +116,7 @@ impl Tables {
             self.meta.reaped = self.meta.reaped.max(index);
             effects.rows.push(RowKey::Tombstone { key, prefix });
         }
+        self.reap_stage(effects);
         self.reap_extinct(now, effects);
         self.reap_lock_delays(REAP_PER_COMMAND, effects);
     }

@@ -51,6 +51,8 @@ impl TablesBuilder {
             Row::LockDelay(key, until) => self.tables.insert_lock_delay(key, until),
             Row::LockQueue(key, slots) => self.tables.insert_queue(key, slots),
             Row::LockWaiter(key, waiter) => self.tables.insert_waiter(key, waiter),
+            Row::Staged(sequence, rows) => drop(self.tables.staged.insert(sequence, rows)),
+            Row::Autopilot(autopilot) => self.tables.autopilot = Some(autopilot),
             Row::Meta(meta) => self.tables.meta = meta,
         }
     }

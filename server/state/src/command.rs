@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::autopilot::Autopilot;
 use crate::catalog::check::{CheckDefinition, Status};
 use crate::catalog::service::{ServiceAddress, Weights};
 use crate::id::{LogIndex, Millis, SessionId, Str};
+use crate::restore::RestoreStep;
 use crate::session::{Session, SessionEnd};
 
 /// One entry of the log.
@@ -65,6 +67,20 @@ pub enum Operation {
         fence: Fence,
         /// What to do; not a fenced operation again.
         operation: Box<Operation>,
+    },
+    /// A step of a restore.
+    Restore {
+        /// Which restore: a number drawn for it, never 0.
+        id: u64,
+        /// Which step.
+        step: RestoreStep,
+    },
+    /// Change how servers are looked after.
+    SetAutopilot {
+        /// The new values; its indexes are set when it is applied.
+        wanted: Autopilot,
+        /// Change only if this holds.
+        compare: Compare,
     },
     /// Do nothing: a round through the log.
     Noop,

@@ -9,6 +9,7 @@
 
 pub mod anti_entropy;
 pub mod apply;
+pub mod autopilot;
 pub mod builder;
 pub mod catalog;
 pub mod change;
@@ -20,6 +21,7 @@ mod kv_write;
 pub mod lock;
 pub mod outcome;
 pub mod probe;
+pub mod restore;
 pub mod row;
 pub mod session;
 pub mod tables;
@@ -29,6 +31,7 @@ pub mod tombstone;
 pub mod txn;
 
 pub use apply::{Effects, apply};
+pub use autopilot::Autopilot;
 pub use builder::TablesBuilder;
 pub use catalog::check::{Check, CheckDefinition, Status};
 pub use catalog::node::{Node, NodeView};
@@ -42,6 +45,7 @@ pub use id::{LogIndex, Millis, SessionId, Str};
 pub use kv::KvEntry;
 pub use lock::{LockPlace, Queue, Waiter};
 pub use outcome::{Outcome, Refusal, TxnFailure, TxnResult, TxnRow};
+pub use restore::RestoreStep;
 pub use row::{MetaRow, Row, RowKey};
 pub use session::{Behavior, Session, SessionEnd};
 pub use tables::{Indexed, Tables};

@@ -188,6 +188,12 @@ pub enum Refusal {
         /// Where that one is.
         holder_address: Str,
     },
+    /// A restore can't go on.
+    #[error("the restore can't go on: {why}; begin it anew")]
+    Restore {
+        /// What is wrong.
+        why: Str,
+    },
     /// A transaction failed; nothing of it was done.
     #[error("{} of the transaction's operations failed; nothing was changed", failures.len())]
     Txn {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::autopilot::Autopilot;
 use crate::catalog::check::Check;
 use crate::catalog::node::Node;
 use crate::catalog::service::Service;
@@ -40,12 +41,16 @@ pub enum RowKey {
     LockQueue(Arc<[u8]>),
     /// Who waits for a lock, by its key and the ticket.
     LockWaiter(Arc<[u8]>, LogIndex),
+    /// A part of a restore, by its place.
+    Staged(u64),
+    /// How servers are looked after. There is one such row.
+    Autopilot,
     /// The table-wide numbers. There is one such row.
     Meta,
 }
 
 /// A row with its content.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Row {
     /// A key/value entry.
     Kv(KvEntry),
@@ -81,6 +86,10 @@ pub enum Row {
     LockQueue(Arc<[u8]>, u32),
     /// Who waits for the lock on a key.
     LockWaiter(Arc<[u8]>, Arc<Waiter>),
+    /// A part of a restore that is under way: its place, and rows that are no state yet.
+    Staged(u64, Arc<[Row]>),
+    /// How servers are looked after.
+    Autopilot(Autopilot),
     /// The table-wide numbers.
     Meta(MetaRow),
 }
@@ -111,4 +120,13 @@ pub struct MetaRow {
     pub incarnation: u64,
     /// The last command that began or ended a session.
     pub sessions_index: LogIndex,
+    /// How far the revision is ahead of the log: it is, once a snapshot was restored whose revision
+    /// was greater.
+    pub offset: u64,
+    /// The revision at which a snapshot was restored last. What any reader saw before is no more.
+    pub restored: LogIndex,
+    /// The restore that is under way; 0 for none.
+    pub restoring: u64,
+    /// When it last went on.
+    pub restoring_at: Millis,
 }

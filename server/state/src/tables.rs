@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use crate::autopilot::Autopilot;
 use crate::catalog::check::Check;
 use crate::catalog::node::{NodeView, name_key};
 use crate::catalog::service::ServiceView;
@@ -47,6 +48,10 @@ pub struct Tables {
     pub(crate) queues: OrdMap<Arc<[u8]>, Arc<Queue>>,
     /// Tickets by who waits and for which lock.
     pub(crate) waits: OrdMap<(SessionId, Arc<[u8]>), LogIndex>,
+    /// How servers are looked after, once somebody has said so.
+    pub(crate) autopilot: Option<Autopilot>,
+    /// Parts of a restore that is under way: no state yet.
+    pub(crate) staged: OrdMap<u64, Arc<[Row]>>,
     pub(crate) meta: MetaRow,
 }
 
@@ -76,9 +81,26 @@ impl<T> Indexed<T> {
 }
 
 impl Tables {
-    /// The last command applied.
+    /// The last command applied: the revision.
     pub fn applied(&self) -> LogIndex {
         self.meta.applied
+    }
+
+    /// The place in the log of the last command applied. It is behind the revision once a snapshot was
+    /// restored that was ahead of the log.
+    pub fn log_applied(&self) -> u64 {
+        self.meta.applied.0 - self.meta.offset
+    }
+
+    /// The revision at which a snapshot was restored last; 0 if none was. Whatever anybody saw before is
+    /// no more.
+    pub fn restored(&self) -> LogIndex {
+        self.meta.restored
+    }
+
+    /// The revision that the entry of the log at `index`, the next to be applied, makes.
+    pub fn revision_of(&self, index: u64) -> LogIndex {
+        LogIndex(index + self.meta.offset)
     }
 
     /// The latest time that a command carried.
@@ -231,6 +253,8 @@ impl Tables {
             RowKey::LockWaiter(key, ticket) => {
                 self.queues.get(key)?.waiters.get(ticket).map(|waiter| Row::LockWaiter(key.clone(), waiter.clone()))
             }
+            RowKey::Staged(sequence) => self.staged.get(sequence).map(|rows| Row::Staged(*sequence, rows.clone())),
+            RowKey::Autopilot => self.autopilot.map(Row::Autopilot),
             RowKey::Meta => Some(Row::Meta(self.meta)),
         }
     }
@@ -257,6 +281,8 @@ impl Tables {
                     .iter()
                     .flat_map(|(key, queue)| queue.waiters.values().map(|waiter| Row::LockWaiter(key.clone(), waiter.clone()))),
             )
+            .chain(self.autopilot.map(Row::Autopilot))
+            .chain(self.staged.iter().map(|(sequence, rows)| Row::Staged(*sequence, rows.clone())))
     }
 
     fn service_index_row(&self, name: &Str) -> Option<Row> {

@@ -5,6 +5,7 @@ mod kv;
 mod lock;
 mod lock_model;
 mod model;
+mod restore;
 mod rows;
 mod session;
 mod txn;

@@ -10,10 +10,11 @@ pub mod command;
 mod key;
 mod kv;
 mod lock;
+mod operator;
 pub mod row;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod txn;
 
 use std::collections::BTreeMap;

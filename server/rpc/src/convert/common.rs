@@ -74,8 +74,8 @@ pub(crate) fn local_meta(service: &Service) -> v1::ResponseMeta {
     let leads = status.leader == Some(status.id);
     let staleness = status.last_contact.filter(|_| !leads).unwrap_or_default();
     v1::ResponseMeta {
-        revision: status.applied.max(1),
-        applied_revision: status.applied.max(1),
+        revision: service.revision().max(1),
+        applied_revision: service.revision().max(1),
         datacenter: service.identity().datacenter.to_string(),
         leader_known: status.leader.is_some(),
         staleness: Some(wire_duration(staleness)),

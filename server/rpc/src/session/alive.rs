@@ -87,7 +87,7 @@ impl Alive {
     }
 
     fn told(&self, id: SessionId, state: State) -> v1::SessionServiceKeepAliveResponse {
-        let applied_revision = self.service.consensus_status().applied;
+        let applied_revision = self.service.revision();
         v1::SessionServiceKeepAliveResponse { session_id: id.to_string(), applied_revision, state: Some(state) }
     }
 }

@@ -17,12 +17,21 @@ const FAILED: &str = "Agent not live or unreachable";
 /// What has to be written for the catalog to show `members` of `datacenter`.
 pub(super) fn operations(tables: &Tables, members: &[Member], datacenter: &str) -> Vec<Operation> {
     let here = members.iter().filter(|member| member.tags.get("dc").is_none_or(|dc| dc == datacenter));
-    here.filter_map(|member| match member.status {
-        Alive::Alive | Alive::Leaving => show_alive(tables, member, datacenter),
-        Alive::Failed => show_failed(tables, member),
-        Alive::Left => forget(tables, &member.name),
+    here.flat_map(|member| match member.status {
+        Alive::Alive | Alive::Leaving => [give_way(tables, member), show_alive(tables, member, datacenter)],
+        Alive::Failed => [None, show_failed(tables, member)],
+        Alive::Left => [None, forget(tables, &member.name)],
     })
+    .flatten()
     .collect()
+}
+
+/// A node of the same name that counts as alive although the member that has the name by now is another
+/// one, as after a restore: it is no more, and must say so before its name can be given away.
+fn give_way(tables: &Tables, member: &Member) -> Option<Operation> {
+    let held = &tables.node(&member.name)?.node.id;
+    let other = !held.is_empty() && !member.node_id.is_empty() && !held.eq_ignore_ascii_case(&member.node_id);
+    if other { show_failed(tables, member) } else { None }
 }
 
 /// Takes out a node that the pool no longer knows; nothing when it is none of the pool's.
@@ -139,6 +148,17 @@ mod tests {
         assert_eq!(apply(&service, &alive[..1]).await, 1, "it came back");
         assert_eq!(apply(&service, &[member("a", Alive::Left, "node")]).await, 1);
         assert!(service.consensus().tables().node("a").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_member_takes_its_name_from_a_node_that_is_alive_only_in_the_catalog() {
+        let service = testing::dev().await;
+        let with_id = |id: &str| Member { node_id: id.into(), ..member("a", Alive::Alive, "node") };
+        apply(&service, &[with_id("11111111-0000-0000-0000-000000000000")]).await;
+        assert_eq!(apply(&service, &[with_id("22222222-0000-0000-0000-000000000000")]).await, 2);
+        let tables = service.consensus().tables();
+        let view = tables.node("a").unwrap();
+        assert_eq!((&view.node.id[..1], view.checks[SERF_HEALTH].status), ("2", Status::Passing));
     }
 
     #[tokio::test]

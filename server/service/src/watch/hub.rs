@@ -25,7 +25,7 @@ pub struct Hub {
     ring: Mutex<Ring>,
     pushed: Notify,
     applied: watch::Sender<LogIndex>,
-    resets: AtomicU64,
+    resets: watch::Sender<u64>,
     /// A copy of the groups' position that is read without their lock.
     position: AtomicU64,
 }
@@ -38,7 +38,7 @@ impl Hub {
             ring: Mutex::new(Ring::new(history_changes_max, history_bytes_max)),
             pushed: Notify::new(),
             applied: watch::Sender::new(LogIndex::ZERO),
-            resets: AtomicU64::new(0),
+            resets: watch::Sender::new(0),
             position: AtomicU64::new(0),
         })
     }
@@ -141,7 +141,12 @@ impl Hub {
 
     /// How often the state was replaced.
     pub(crate) fn resets(&self) -> u64 {
-        self.resets.load(Ordering::Acquire)
+        *self.resets.borrow()
+    }
+
+    /// Follows how often the state was replaced.
+    pub(crate) fn follow_resets(&self) -> watch::Receiver<u64> {
+        self.resets.subscribe()
     }
 
     fn replay(&self, target: &Target, from: LogIndex, upto: LogIndex) -> Result<Vec<Arc<Delta>>, Compacted> {
@@ -180,7 +185,7 @@ impl ChangeSink for Hub {
         let mut groups = self.groups.lock();
         self.ring.lock().clear(applied);
         self.move_to(&mut groups, applied);
-        self.resets.fetch_add(1, Ordering::AcqRel);
+        self.resets.send_modify(|resets| *resets += 1);
         groups.wake_all();
         self.applied.send_replace(applied);
     }

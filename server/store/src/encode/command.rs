@@ -8,7 +8,7 @@ use state::{
     Registration, Service, ServiceInput, SessionId,
 };
 
-use crate::encode::{Malformed, catalog, check, from_option, from_session, lock, session, to_option, to_session, txn};
+use crate::encode::{Malformed, catalog, check, from_option, from_session, lock, operator, session, to_option, to_session, txn};
 
 /// Encodes a command for the log.
 pub fn encode(command: &Command) -> Bytes {
@@ -72,6 +72,11 @@ fn from_operation(operation: &Operation) -> pb::command::Operation {
         }),
         // A command carries one fence, and whoever proposes gives one.
         Operation::Fenced { operation, .. } => from_operation(operation),
+        Operation::Restore { id, step } => pb::command::Operation::Restore(operator::from_restore(*id, step)),
+        Operation::SetAutopilot { wanted, compare } => pb::command::Operation::AutopilotSet(pb::AutopilotSet {
+            configuration: Some(operator::from_autopilot(wanted)),
+            compare: from_compare(*compare),
+        }),
         Operation::Noop => pb::command::Operation::Noop(pb::Noop {}),
     }
 }
@@ -103,6 +108,14 @@ fn to_operation(operation: pb::command::Operation) -> Result<Operation, Malforme
         pb::command::Operation::LockRelease(pb::LockRelease { key, session, token }) => {
             Operation::LockRelease { key: key[..].into(), session: to_id(&session)?, token: LogIndex(token) }
         }
+        pb::command::Operation::Restore(restore) => {
+            let (id, step) = operator::to_restore(restore)?;
+            Operation::Restore { id, step }
+        }
+        pb::command::Operation::AutopilotSet(set) => Operation::SetAutopilot {
+            wanted: operator::to_autopilot(&set.configuration.ok_or(Malformed::Missing("configuration"))?),
+            compare: to_compare(set.compare)?,
+        },
         pb::command::Operation::Noop(pb::Noop {}) => Operation::Noop,
     })
 }

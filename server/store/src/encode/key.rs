@@ -30,11 +30,13 @@ pub(crate) enum Table {
     LockDelays,
     LockQueues,
     LockWaiters,
+    Staged,
+    Autopilot,
 }
 
 impl Table {
     /// Every table, in the order in which a load reads them.
-    pub(crate) const ALL: [Table; 11] = [
+    pub(crate) const ALL: [Table; 13] = [
         Table::Tables,
         Table::Kv,
         Table::Tombstones,
@@ -46,7 +48,28 @@ impl Table {
         Table::LockDelays,
         Table::LockQueues,
         Table::LockWaiters,
+        Table::Staged,
+        Table::Autopilot,
     ];
+
+    /// Where a row lies.
+    pub(crate) fn of(row: &Row) -> Table {
+        match row {
+            Row::Meta(_) => Table::Tables,
+            Row::Kv(_) => Table::Kv,
+            Row::Tombstone { .. } => Table::Tombstones,
+            Row::Node(..) => Table::Nodes,
+            Row::Service(_) => Table::Services,
+            Row::Check(_) => Table::Checks,
+            Row::ServiceIndex { .. } => Table::ServiceIndexes,
+            Row::Session(_) => Table::Sessions,
+            Row::LockDelay(..) => Table::LockDelays,
+            Row::LockQueue(..) => Table::LockQueues,
+            Row::LockWaiter(..) => Table::LockWaiters,
+            Row::Staged(..) => Table::Staged,
+            Row::Autopilot(_) => Table::Autopilot,
+        }
+    }
 
     /// The name of its database.
     pub(crate) fn name(self) -> &'static str {
@@ -62,6 +85,8 @@ impl Table {
             Table::LockDelays => "lock_delays",
             Table::LockQueues => "lock_queues",
             Table::LockWaiters => "lock_waiters",
+            Table::Staged => "staged",
+            Table::Autopilot => "autopilot",
         }
     }
 }
@@ -84,6 +109,8 @@ pub(crate) fn row_key(key: &RowKey) -> (Table, Vec<u8>) {
         RowKey::LockQueue(key) => (Table::LockQueues, encode(key)),
         // No two have the same ticket; the key after it is for people who look.
         RowKey::LockWaiter(key, ticket) => (Table::LockWaiters, encode(&[&ticket.0.to_be_bytes()[..], key].concat())),
+        RowKey::Staged(sequence) => (Table::Staged, encode(&sequence.to_be_bytes())),
+        RowKey::Autopilot => (Table::Autopilot, encode(&[])),
     }
 }
 
@@ -100,6 +127,8 @@ pub(crate) fn key_of(row: &Row) -> RowKey {
         Row::LockDelay(key, _) => RowKey::LockDelay(key.clone()),
         Row::LockQueue(key, _) => RowKey::LockQueue(key.clone()),
         Row::LockWaiter(key, waiter) => RowKey::LockWaiter(key.clone(), waiter.ticket),
+        Row::Staged(sequence, _) => RowKey::Staged(*sequence),
+        Row::Autopilot(_) => RowKey::Autopilot,
         Row::ServiceIndex { name, .. } => RowKey::ServiceIndex(name.clone()),
     }
 }

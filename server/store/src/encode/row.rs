@@ -6,7 +6,7 @@ use prost::Message;
 use proto::storage::v1 as pb;
 use state::{LogIndex, MetaRow, Millis, Row};
 
-use crate::encode::{Malformed, Table, catalog, check, kv, lock, session};
+use crate::encode::{Malformed, Table, catalog, check, kv, lock, operator, session};
 
 /// Encodes a row for a snapshot: [`decode`] needs nothing else to tell its kind.
 pub fn encode(row: &Row) -> Vec<u8> {
@@ -35,6 +35,8 @@ pub(crate) fn encode_value(row: &Row) -> Vec<u8> {
         pb::row::Row::LockDelay(row) => row.encode_to_vec(),
         pb::row::Row::LockQueue(row) => row.encode_to_vec(),
         pb::row::Row::LockWaiter(row) => row.encode_to_vec(),
+        pb::row::Row::Staged(row) => row.encode_to_vec(),
+        pb::row::Row::Autopilot(row) => row.encode_to_vec(),
         pb::row::Row::Tables(row) => row.encode_to_vec(),
     }
 }
@@ -52,6 +54,8 @@ pub(crate) fn decode_value(table: Table, bytes: &[u8]) -> Result<Row, Malformed>
         Table::LockDelays => pb::row::Row::LockDelay(pb::LockDelay::decode(bytes)?),
         Table::LockQueues => pb::row::Row::LockQueue(pb::LockQueue::decode(bytes)?),
         Table::LockWaiters => pb::row::Row::LockWaiter(pb::LockWaiter::decode(bytes)?),
+        Table::Staged => pb::row::Row::Staged(pb::Staged::decode(bytes)?),
+        Table::Autopilot => pb::row::Row::Autopilot(pb::Autopilot::decode(bytes)?),
         Table::ServiceIndexes => pb::row::Row::ServiceIndex(pb::ServiceIndex::decode(bytes)?),
     })
 }
@@ -65,6 +69,8 @@ fn from_row(row: &Row) -> pb::row::Row {
         Row::Check(check) => pb::row::Row::Check(check::from_check(check)),
         Row::ServiceIndex { name, index, gone } => pb::row::Row::ServiceIndex(catalog::from_service_index(name, *index, *gone)),
         Row::Session(row) => pb::row::Row::Session(session::from_row(row)),
+        Row::Staged(sequence, rows) => pb::row::Row::Staged(from_staged(*sequence, rows)),
+        Row::Autopilot(row) => pb::row::Row::Autopilot(operator::from_autopilot(row)),
         Row::LockDelay(key, until) => pb::row::Row::LockDelay(session::from_delay(key, *until)),
         Row::LockQueue(key, slots) => pb::row::Row::LockQueue(lock::from_queue(key, *slots)),
         Row::LockWaiter(key, waiter) => pb::row::Row::LockWaiter(lock::from_waiter(key, waiter)),
@@ -87,8 +93,27 @@ fn to_row(row: pb::row::Row) -> Result<Row, Malformed> {
         pb::row::Row::LockDelay(row) => session::to_delay(&row),
         pb::row::Row::LockQueue(row) => lock::to_queue(&row),
         pb::row::Row::LockWaiter(row) => lock::to_waiter(&row)?,
+        pb::row::Row::Staged(row) => {
+            let (sequence, rows) = to_staged(row)?;
+            Row::Staged(sequence, rows)
+        }
+        pb::row::Row::Autopilot(row) => Row::Autopilot(operator::to_autopilot(&row)),
         pb::row::Row::Tables(row) => Row::Meta(to_meta(row)),
     })
+}
+
+/// Rows that are staged for a restore.
+pub(crate) fn from_staged(sequence: u64, rows: &[Row]) -> pb::Staged {
+    pb::Staged { sequence, rows: rows.iter().map(|row| pb::Row { row: Some(from_row(row)) }).collect() }
+}
+
+/// The same the other way. What is staged is no part of another stage.
+pub(crate) fn to_staged(staged: pb::Staged) -> Result<(u64, Arc<[Row]>), Malformed> {
+    let row = |row: pb::Row| match row.row {
+        None | Some(pb::row::Row::Staged(_)) => Err(Malformed::Unknown("row")),
+        Some(row) => to_row(row),
+    };
+    Ok((staged.sequence, staged.rows.into_iter().map(row).collect::<Result<_, _>>()?))
 }
 
 fn from_meta(meta: &MetaRow) -> pb::Tables {
@@ -103,6 +128,10 @@ fn from_meta(meta: &MetaRow) -> pb::Tables {
         extinct_reaped: meta.extinct_reaped.0,
         incarnation: meta.incarnation,
         sessions_index: meta.sessions_index.0,
+        offset: meta.offset,
+        restored: meta.restored.0,
+        restoring: meta.restoring,
+        restoring_ms: meta.restoring_at.0,
     }
 }
 
@@ -118,5 +147,9 @@ fn to_meta(row: pb::Tables) -> MetaRow {
         extinct_reaped: LogIndex(row.extinct_reaped),
         incarnation: row.incarnation,
         sessions_index: LogIndex(row.sessions_index),
+        offset: row.offset,
+        restored: LogIndex(row.restored),
+        restoring: row.restoring,
+        restoring_at: Millis(row.restoring_ms),
     }
 }

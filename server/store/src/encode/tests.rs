@@ -1,6 +1,6 @@
 //! What is encoded reads back the same, and nothing else is taken for it.
 
-mod sample;
+pub(crate) mod sample;
 
 use proptest::prelude::*;
 use state::{Change, Command, Operation, Row};

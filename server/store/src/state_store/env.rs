@@ -258,7 +258,7 @@ impl Environment {
 fn open_env(dir: &Path, map_bytes: usize) -> heed::Result<Env<WithoutTls>> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     // One writer, one reader at start, and room for a tool that looks at it.
-    options.map_size(map_bytes.next_multiple_of(1 << 20)).max_dbs(16).max_readers(8);
+    options.map_size(map_bytes.next_multiple_of(1 << 20)).max_dbs(32).max_readers(8);
     // SAFETY: the data directory is locked against other processes, and nothing in this one opens the file by
     // another way than this while it is mapped, except to make it longer.
     unsafe { options.open(dir) }

@@ -8,9 +8,10 @@ use proptest::option::of;
 use proptest::prelude::*;
 use state::kv::KvHeader;
 use state::{
-    Behavior, Change, ChangeBatch, Check, CheckDefinition, CheckInput, Command, Compare, Deregistration, Fence, Instance, KvEntry, KvVerb,
-    KvWrite, LockAcquire, LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, Row, RowVerb, Service,
-    ServiceAddress, ServiceInput, ServiceSummary, Session, SessionEnd, SessionId, Status, Str, Tombstone, TxnOp, Waiter, Weights,
+    Autopilot, Behavior, Change, ChangeBatch, Check, CheckDefinition, CheckInput, Command, Compare, Deregistration, Fence, Instance,
+    KvEntry, KvVerb, KvWrite, LockAcquire, LockAction, LogIndex, MetaRow, Millis, Node, NodeInput, Operation, Registration, RestoreStep,
+    Row, RowVerb, Service, ServiceAddress, ServiceInput, ServiceSummary, Session, SessionEnd, SessionId, Status, Str, Tombstone, TxnOp,
+    Waiter, Weights,
 };
 
 fn text() -> impl Strategy<Value = Str> {
@@ -71,6 +72,8 @@ fn plain() -> BoxedStrategy<Operation> {
         }),
         wish().prop_map(|wish| Operation::LockAcquire(Box::new(wish))),
         (bytes(), session(), index()).prop_map(|(key, session, token)| Operation::LockRelease { key, session, token }),
+        (any::<u64>(), restore()).prop_map(|(id, step)| Operation::Restore { id, step }),
+        (autopilot(), compare()).prop_map(|(wanted, compare)| Operation::SetAutopilot { wanted, compare }),
         Just(Operation::Noop),
     ]
     .boxed()
@@ -86,16 +89,17 @@ fn wish() -> impl Strategy<Value = LockAcquire> {
     })
 }
 
+fn compare() -> impl Strategy<Value = Compare> {
+    prop_oneof![
+        Just(Compare::Any),
+        Just(Compare::Absent),
+        index().prop_map(Compare::ModifyIndex),
+        Just(Compare::Present),
+        session().prop_map(Compare::HeldBy)
+    ]
+}
+
 fn write() -> impl Strategy<Value = KvWrite> {
-    let compare = || {
-        prop_oneof![
-            Just(Compare::Any),
-            Just(Compare::Absent),
-            index().prop_map(Compare::ModifyIndex),
-            Just(Compare::Present),
-            session().prop_map(Compare::HeldBy)
-        ]
-    };
     let lock = prop_oneof![Just(LockAction::Keep), session().prop_map(LockAction::Acquire), session().prop_map(LockAction::Release)];
     prop_oneof![
         (bytes(), bytes(), any::<u64>(), compare(), lock).prop_map(|(key, value, flags, compare, lock)| KvWrite::Set {
@@ -359,7 +363,7 @@ fn tombstone() -> impl Strategy<Value = Tombstone> {
 }
 
 fn tables() -> impl Strategy<Value = MetaRow> {
-    any::<[u64; 10]>().prop_map(|n| MetaRow {
+    any::<[u64; 14]>().prop_map(|n| MetaRow {
         applied: LogIndex(n[0]),
         clock: Millis(n[1]),
         kv_index: LogIndex(n[2]),
@@ -370,10 +374,40 @@ fn tables() -> impl Strategy<Value = MetaRow> {
         extinct_reaped: LogIndex(n[7]),
         incarnation: n[8],
         sessions_index: LogIndex(n[9]),
+        offset: n[10],
+        restored: LogIndex(n[11]),
+        restoring: n[12],
+        restoring_at: Millis(n[13]),
     })
 }
 
+fn autopilot() -> impl Strategy<Value = Autopilot> {
+    (any::<bool>(), any::<[u64; 3]>(), any::<u32>(), index(), index()).prop_map(
+        |(cleanup_dead_servers, n, min_quorum, create_index, modify_index)| Autopilot {
+            cleanup_dead_servers,
+            last_contact_threshold_ms: n[0],
+            max_trailing_logs: n[1],
+            server_stabilization_ms: n[2],
+            min_quorum,
+            create_index,
+            modify_index,
+        },
+    )
+}
+
+fn restore() -> impl Strategy<Value = RestoreStep> {
+    let stage = (any::<u64>(), vec(state_row(), 0..3)).prop_map(|(sequence, rows)| RestoreStep::Stage { sequence, rows: rows.into() });
+    let commit = any::<[u64; 3]>().prop_map(|[parts, rows, incarnation]| RestoreStep::Commit { parts, rows, incarnation });
+    prop_oneof![Just(RestoreStep::Begin), stage, commit, Just(RestoreStep::Abandon)]
+}
+
 pub(super) fn row() -> BoxedStrategy<Row> {
+    let staged = (any::<u64>(), vec(state_row(), 0..3)).prop_map(|(sequence, rows)| Row::Staged(sequence, rows.into()));
+    prop_oneof![9 => state_row(), 1 => staged].boxed()
+}
+
+/// Any row of the state itself.
+pub(crate) fn state_row() -> BoxedStrategy<Row> {
     prop_oneof![
         entry().prop_map(Row::Kv),
         (bytes(), any::<bool>(), tombstone()).prop_map(|(key, prefix, tombstone)| Row::Tombstone { key: key.into(), prefix, tombstone }),
@@ -387,6 +421,7 @@ pub(super) fn row() -> BoxedStrategy<Row> {
         (bytes(), any::<u32>()).prop_map(|(key, slots)| Row::LockQueue(key.into(), slots)),
         (bytes(), index(), session(), bytes())
             .prop_map(|(key, ticket, session, value)| Row::LockWaiter(key.into(), Arc::new(Waiter { ticket, session, value }))),
+        autopilot().prop_map(Row::Autopilot),
     ]
     .boxed()
 }
