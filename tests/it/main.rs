@@ -11,6 +11,7 @@ mod cluster;
 mod crash;
 mod disk_full;
 mod dns;
+mod exclusive;
 mod grpc;
 mod health;
 mod kv;

@@ -14,6 +14,7 @@ use crate::kv::Kv;
 use crate::operator::Operator;
 use crate::options::Options;
 use crate::pool::Pool;
+use crate::session::Sessions;
 use crate::status::Status;
 use crate::watch::{Target, WatchHandle, WatchOptions};
 
@@ -105,6 +106,11 @@ impl Client {
     /// Leader, peers, limits, version.
     pub fn status(&self) -> Status<'_> {
         Status::new(&self.pool)
+    }
+
+    /// Sessions, on which locks rest.
+    pub fn sessions(&self) -> Sessions<'_> {
+        Sessions::new(&self.pool)
     }
 
     /// Care of the servers themselves.

@@ -39,6 +39,7 @@ mod options;
 mod pages;
 mod pool;
 mod read;
+mod session;
 mod snapshot;
 mod status;
 mod txn;
@@ -59,6 +60,7 @@ pub use proto::v1;
 /// The reasons of a refusal.
 pub use proto::v1::ErrorReason;
 pub use read::{Answer, Consistency, ReadOptions};
+pub use session::{Renewed, Sessions};
 pub use snapshot::{SnapshotRestore, SnapshotStream};
 pub use status::Status;
 pub use txn::Txn;

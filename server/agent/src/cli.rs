@@ -11,11 +11,13 @@ mod connect;
 mod info;
 mod json;
 mod kv;
+mod lock;
 mod maint;
 mod monitor;
 mod output;
 mod reload;
 mod services;
+mod session;
 mod snapshot;
 mod transfer;
 mod watch;
@@ -60,6 +62,13 @@ enum Command {
     /// Register and deregister services of this machine
     #[command(subcommand)]
     Services(Box<services::ServicesCommand>),
+    /// Begin, renew, list and end sessions
+    #[command(subcommand)]
+    Session(Box<session::SessionCommand>),
+    /// Run a program while holding a lock, or one of several slots
+    Lock(Box<lock::Lock>),
+    #[command(hide = true)]
+    LockGuard(lock::guard::LockGuard),
     /// Tell what changes, or run a program each time
     Watch(Box<watch::Watch>),
     /// Take this node or a service on it out of work, or back
@@ -159,6 +168,9 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Kv(command) => kv::run(*command).await,
             Command::Catalog(command) => catalog::run(*command).await,
             Command::Services(command) => services::run(*command).await,
+            Command::Session(command) => session::run(*command).await,
+            Command::Lock(lock) => lock.run().await,
+            Command::LockGuard(guard) => guard.run().await,
             Command::Watch(watch) => watch.run().await,
             Command::Maint(maint) => maint.run().await,
             Command::Monitor(monitor) => monitor.run().await,

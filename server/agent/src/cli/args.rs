@@ -73,7 +73,7 @@ fn looks_like_flag(arg: &str) -> bool {
 
 fn tail(path: &[String]) -> Tail {
     match path {
-        [only] if only == "watch" => Tail::Child,
+        [only] if ["watch", "lock", "lock-guard", "exec"].contains(&only.as_str()) => Tail::Child,
         [.., last] if last == "put" || last == "import" => Tail::Value,
         _ => Tail::Open,
     }
