@@ -1,11 +1,15 @@
 //! Every kind of check against a real target, seen through HTTP, DNS and a gRPC watch.
 
+mod bad_targets;
+mod docker;
+mod tls;
+
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
-use harness::{Node, PATIENCE, Setup, eventually, tool};
+use harness::{Node, PATIENCE, Setup, Web, eventually, tool};
 use lictor_client::{Change, Row, Target, WatchEvent, WatchHandle, v1};
 use serde_json::{Value, json};
 use tonic_health::ServingStatus;
@@ -115,13 +119,49 @@ async fn a_plug_in_of_nagios_works_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn http_is_judged_by_the_status_of_the_answer() {
+    let node = Node::dev();
+    let web = Web::start("127.0.0.1:0", 200);
+    let url = format!("http://{}/health", web.address());
+    let mut sight = Sight::register(&node, "http", json!({"HTTP": url})).await;
+    assert!(sight.sees(PASSING).await.starts_with(&format!("HTTP GET {url}: 200 ")));
+    for (code, status) in [(429, WARNING), (503, CRITICAL), (204, PASSING)] {
+        web.set_status(code);
+        assert!(sight.sees(status).await.contains(&format!(": {code} ")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_is_what_the_program_says_until_it_says_nothing() {
+    let node = Node::dev();
+    let mut sight = Sight::register(&node, "ttl", json!({"TTL": "10m", "Interval": ""})).await;
+    for (verb, status) in [("pass", PASSING), ("warn", WARNING), ("fail", CRITICAL), ("pass", PASSING)] {
+        node.put(&format!("/v1/agent/check/{verb}/service:web-ttl?note={verb}ed"), "").expect(200);
+        assert_eq!(sight.sees(status).await, format!("{verb}ed"));
+    }
+    let short = json!({"Name": "web-short", "Port": 80, "Address": "10.1.2.3", "Check": {"TTL": "300ms", "Status": "passing"}});
+    node.put("/v1/agent/service/register", short.to_string()).expect(200);
+    let output = || node.get("/v1/agent/checks").json()["service:web-short"]["Output"].clone();
+    eventually!(PATIENCE, output() == "TTL expired");
+}
+
+/// Warns with the first failure, fails with the third: so that kinds which know only one kind of
+/// failure show all statuses.
+fn patient(mut check: Value) -> Value {
+    check["FailuresBeforeWarning"] = 1.into();
+    check["FailuresBeforeCritical"] = 3.into();
+    check
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tcp_follows_whether_the_port_is_open() {
     let node = Node::dev();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut sight = Sight::register(&node, "tcp", json!({"TCP": address.to_string()})).await;
+    let mut sight = Sight::register(&node, "tcp", patient(json!({"TCP": address.to_string()}))).await;
     assert_eq!(sight.sees(PASSING).await, format!("TCP connect {address}: Success"));
     drop(listener);
+    sight.sees(WARNING).await;
     assert!(sight.sees(CRITICAL).await.contains("Connection refused"));
     let _again = TcpListener::bind(address).unwrap();
     sight.sees(PASSING).await;
@@ -132,34 +172,85 @@ async fn udp_follows_whether_the_port_is_closed() {
     let node = Node::dev();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    let mut sight = Sight::register(&node, "udp", json!({"UDP": address.to_string(), "Timeout": "100ms"})).await;
+    let mut sight = Sight::register(&node, "udp", patient(json!({"UDP": address.to_string(), "Timeout": "100ms"}))).await;
     assert_eq!(sight.sees(PASSING).await, format!("UDP connect {address}: Success"));
     drop(socket);
+    sight.sees(WARNING).await;
     assert!(sight.sees(CRITICAL).await.contains("refused"));
     let _again = UdpSocket::bind(address).unwrap();
     sight.sees(PASSING).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn grpc_and_http2_servers_are_asked_in_their_own_way() {
+async fn a_grpc_server_is_asked_for_its_health() {
     let node = Node::dev();
     let (reporter, health) = health_reporter();
     reporter.set_service_status("shop", ServingStatus::Serving).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    let server = tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
-
-    let mut grpc = Sight::register(&node, "grpc", json!({"GRPC": format!("{address}/shop")})).await;
-    let mut ping = Sight::register(&node, "h2ping", json!({"H2PING": address.to_string(), "H2PingUseTLS": false})).await;
-    assert_eq!(grpc.sees(PASSING).await, format!("gRPC check {address}: success"));
-    assert_eq!(ping.sees(PASSING).await, "HTTP2 ping was successful");
+    tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
+    let mut sight = Sight::register(&node, "grpc", patient(json!({"GRPC": format!("{address}/shop")}))).await;
+    assert_eq!(sight.sees(PASSING).await, format!("gRPC check {address}: success"));
     reporter.set_service_status("shop", ServingStatus::NotServing).await;
-    assert!(grpc.sees(CRITICAL).await.contains("NOT_SERVING"));
+    sight.sees(WARNING).await;
+    assert!(sight.sees(CRITICAL).await.contains("NOT_SERVING"));
     reporter.set_service_status("shop", ServingStatus::Serving).await;
-    grpc.sees(PASSING).await;
+    sight.sees(PASSING).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_server_is_pinged() {
+    let node = Node::dev();
+    let serve = |listener| {
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let (_, health) = health_reporter();
+        tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = serve(listener);
+    let check = json!({"H2PING": address.to_string(), "H2PingUseTLS": false});
+    let mut sight = Sight::register(&node, "h2ping", patient(check)).await;
+    assert_eq!(sight.sees(PASSING).await, "HTTP2 ping was successful");
     server.abort();
-    assert!(ping.sees(CRITICAL).await.contains("Connection refused"));
+    sight.sees(WARNING).await;
+    assert!(sight.sees(CRITICAL).await.contains("Connection refused"));
+    serve(tokio::net::TcpListener::bind(address).await.unwrap());
+    sight.sees(PASSING).await;
+}
+
+#[test]
+fn a_text_that_changes_with_each_run_is_fresh_here_and_writes_nothing() {
+    let node = with_scripts();
+    let file = node.setup().home().join("runs");
+    let script = format!("echo run >> {0}; wc -l < {0}", file.display());
+    let check = json!({"Name": "count", "Args": ["/bin/sh", "-c", script], "Interval": "1s"});
+    node.put("/v1/agent/check/register", check.to_string()).expect(200);
+    let own = || node.get("/v1/agent/checks").json()["count"].clone();
+    let run = || own()["Output"].as_str().and_then(|output| output.trim().parse::<u32>().ok()).unwrap_or(0);
+    let first = eventually!(PATIENCE, Some(run()).filter(|run| *run > 0 && own()["Status"] == "passing"));
+    let in_catalog = || node.get("/v1/health/state/any").json().as_array().unwrap().iter().find(|row| row["CheckID"] == "count").cloned();
+    let shown = eventually!(PATIENCE, in_catalog().filter(|row| row["Status"] == "passing"));
+    let writes = || {
+        let text = node.get("/v1/agent/metrics?format=prometheus").expect(200).text();
+        text.lines().find_map(|line| line.strip_prefix("consul_raft_applied_index ")).unwrap().to_owned()
+    };
+    let before = writes();
+    eventually!(PATIENCE, run() >= first + 4, "the owning agent has the fresh text");
+    assert_eq!(in_catalog().unwrap(), shown, "the catalog has the text of the change of status");
+    assert_eq!(writes(), before, "the log has not grown by a single command");
+}
+
+#[test]
+fn outputs_are_dropped_where_the_configuration_says_so() {
+    let node = Setup::dev()
+        .flag("-enable-local-script-checks")
+        .config(r#"discard_check_output = true  check { name = "own" args = ["/bin/sh", "-c", "echo secret"] interval = "1s" }"#)
+        .start();
+    let check =
+        eventually!(PATIENCE, Some(node.get("/v1/agent/checks").json()["own"].clone()).filter(|check| check["Status"] == "passing"));
+    assert_eq!(check["Output"], "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,6 +346,11 @@ fn a_definition_that_makes_no_sense_is_named() {
         (json!({"Name": "x", "DockerContainerID": "box", "Interval": "1s"}), "TTL must be > 0 for TTL checks"),
         (json!({"Name": "x", "AliasNode": "n", "Interval": "1s"}), "Interval cannot be set for Alias checks"),
         (json!({"Name": "x"}), "TTL must be > 0 for TTL checks"),
+        (json!({"Name": "x", "TTL": "1s", "TCP": "localhost:1", "Interval": "1s"}), "Interval and TTL cannot both be specified"),
+        (
+            json!({"Name": "x", "HTTP": "http://localhost/", "TCP": "localhost:1", "Interval": "1s"}),
+            "it is of several kinds at once (`http`, `tcp`); register one check for each",
+        ),
     ] {
         let said = node.put("/v1/agent/check/register", check.to_string()).expect(400).text();
         assert!(said.contains(text), "{check}: {said}");

@@ -90,16 +90,82 @@ fn one_broken_file_among_ten_changes_nothing_and_is_named() {
         write(&files, &format!("more{n}"), &format!(r#"service {{ name = "more{n}" }}"#));
     }
     write(&files, "broken", "service {\n  name = \"x\"\n  prot = 1\n}");
-    let said = node.put("/v1/agent/reload", "").expect(500).text();
+    let refused = node.put("/v1/agent/reload", "").expect(500);
+    assert_eq!(refused.header("x-lictor-reason"), Some("INVALID_CONFIGURATION"));
+    let details = refused.header("x-lictor-details").unwrap();
+    assert!(details.contains("broken.hcl&line=3&field=service.prot&mistakes=1"), "{details}");
+    let said = refused.text();
     assert!(said.contains("broken.hcl:3") && said.contains("`service.prot`") && said.contains("port"), "{said}");
     assert_eq!(services(&node), ["api", "change", "keep", "remove"]);
 
     write(&files, "broken", r#"service { name = "x" check { tcp = "nowhere" interval = "1s" } }"#);
     let said = node.cli(&["reload"]).exited(1).stderr;
-    assert!(said.contains("service `x` of the configuration") && said.contains("`nowhere`"), "{said}");
+    assert!(said.contains("broken.hcl:1: service `x`") && said.contains("`nowhere`"), "{said}");
     assert_eq!(services(&node), ["api", "change", "keep", "remove"]);
 
     fs::remove_file(files.join("broken.hcl")).unwrap();
     node.put("/v1/agent/reload", "").expect(200);
     assert_eq!(services(&node).len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_grpc_a_mistake_is_told_with_its_place() {
+    let (node, files) = node();
+    write(&files, "broken", "service {\n  name = \"x\"\n  prot = 1\n}");
+    let error = node.client().await.agent().reload().await.unwrap_err();
+    let lictor_client::Error::Refused(refused) = &error else { panic!("{error:?}") };
+    let metadata = &refused.details;
+    let place = files.join("broken.hcl").display().to_string();
+    assert_eq!(refused.reason, Some(lictor_client::ErrorReason::InvalidConfiguration));
+    assert_eq!((metadata["file"].as_str(), metadata["line"].as_str(), metadata["field"].as_str()), (place.as_str(), "3", "service.prot"));
+}
+
+#[test]
+fn a_duplicate_id_is_told_with_both_places() {
+    let (node, files) = node();
+    write(&files, "other", "\nservice {\n  name = \"keep\"\n}");
+    let said = node.put("/v1/agent/reload", "").expect(500).text();
+    assert!(said.contains("other.hcl:3: the service id `keep` is taken") && said.contains("keep.hcl:1 already"), "{said}");
+}
+
+#[test]
+fn what_can_change_while_it_runs_does() {
+    let (node, files) = node();
+    write(
+        &files,
+        "live",
+        r#"
+        node_meta { rack = "r9" }  discard_check_output = true  check_update_interval = "1m"  log_level = "debug"
+        dns_config { node_ttl = "17s" }  http_config { response_headers { "X-Test" = "yes" } block_endpoints = ["/v1/catalog/datacenters"] }
+        limits { http_max_conns_per_client = 7 kv_max_value_size = 1000 }  log_json = true  ports { http = 1 }
+        "#,
+    );
+    let said = node.cli(&["reload"]).success().stdout;
+    for key in [
+        "node_meta",
+        "discard_check_output",
+        "check_update_interval",
+        "log_level",
+        "dns_config.node_ttl",
+        "http_config.response_headers",
+        "http_config.block_endpoints",
+        "limits.http_max_conns_per_client",
+    ] {
+        let live = said.lines().find(|line| line.starts_with("In force now:")).unwrap();
+        assert!(live.contains(key), "{key}: {said}");
+    }
+    // The port stands on the command line, which counts over files.
+    assert!(said.ends_with("Needs a restart: limits.kv_max_value_size, log_json\n"), "{said}");
+    let answer = node.get("/v1/agent/self").expect(200);
+    assert_eq!(answer.header("x-test"), Some("yes"));
+    let told = answer.json();
+    let debug = &told["DebugConfig"];
+    assert_eq!((&debug["DNSNodeTTL"], &debug["KVMaxValueSize"], &told["Meta"]["rack"]), (&"17s".into(), &524_288.into(), &"r9".into()));
+    node.get("/v1/catalog/datacenters").expect(403);
+    let name = told["Config"]["NodeName"].as_str().unwrap();
+    eventually!(PATIENCE, node.get(&format!("/v1/catalog/node/{name}")).json()["Node"]["Meta"]["rack"] == "r9");
+    let question = format!("{name}.node.consul");
+    eventually!(PATIENCE, node.dig(&[question.as_str()]).answer.iter().any(|record| record[1] == "17"));
+    node.put("/v1/agent/check/pass/service:keep?note=dropped", "").expect(200);
+    assert_eq!(check(&node, "service:keep")["Output"], "");
 }

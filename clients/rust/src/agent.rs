@@ -161,6 +161,33 @@ impl<'a> Agent<'a> {
         self.pool.call(v1::GetInfoRequest {}, send).await
     }
 
+    /// Tells what machine the agent runs on and how much of it is in use.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// println!("{:?}", client.agent().host().await?.memory);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn host(&self) -> Result<v1::GetHostResponse, Error> {
+        let send = |channel, request| async move { self.stub(channel).get_host(request).await };
+        self.pool.call(v1::GetHostRequest {}, send).await
+    }
+
+    /// Every figure that the agent keeps, in Prometheus' text format.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// println!("{}", client.agent().metrics().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let send = |channel, request| async move { self.stub(channel).get_metrics(request).await };
+        let v1::GetMetricsResponse { text } = self.pool.call(v1::GetMetricsRequest {}, send).await?;
+        Ok(text)
+    }
+
     /// Lists the members of a gossip pool as this agent sees them.
     ///
     /// ```no_run

@@ -8,6 +8,7 @@ mod args;
 mod catalog;
 mod cluster;
 mod connect;
+mod debug;
 mod info;
 mod json;
 mod kv;
@@ -75,6 +76,8 @@ enum Command {
     Maint(maint::Maint),
     /// Show the log of the agent as it is written
     Monitor(monitor::Monitor),
+    /// Gather what a report of a fault needs into one archive
+    Debug(debug::Debug),
     /// Have the agent read its configuration again
     Reload(reload::Reload),
     /// Have the agent join a cluster by its members
@@ -174,6 +177,7 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Watch(watch) => watch.run().await,
             Command::Maint(maint) => maint.run().await,
             Command::Monitor(monitor) => monitor.run().await,
+            Command::Debug(debug) => debug.run().await,
             Command::Reload(reload) => reload.run().await,
             Command::Join(join) => join.run().await,
             Command::Leave(leave) => leave.run().await,

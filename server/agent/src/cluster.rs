@@ -55,7 +55,7 @@ fn options(config: &Config, identity: &Identity, name: String, file: &str, timin
     Ok(Options {
         name,
         node_id: identity.node_id.to_string(),
-        advertise: SocketAddr::new(config.advertise_addr, 0),
+        advertise: SocketAddr::new(if file == "local" { config.advertise_addr } else { config.advertise.wan }, 0),
         tags: identity.tags(),
         label,
         timing,

@@ -10,6 +10,7 @@
 
 pub(crate) mod definition;
 pub(crate) mod duration;
+pub mod findings;
 pub mod flags;
 mod later;
 mod load;
@@ -18,6 +19,8 @@ mod raw;
 pub(crate) mod read;
 mod resolve;
 pub mod sections;
+mod shown;
+pub(crate) mod sockaddr;
 pub(crate) mod text;
 
 use std::collections::BTreeMap;
@@ -25,11 +28,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use service::agent::{CheckRegistration, Scripts, ServiceDefinition};
+use service::Identity;
+use service::agent::{AgentOptions, CheckRegistration, Scripts, ServiceDefinition};
+use state::NodeInput;
 
+pub use findings::{Mistake, Place};
 pub use flags::AgentFlags;
 pub(crate) use later::FLAGS_LATER;
 pub use sections::{Cluster, Dns, Http, Limits, LogLevel, WatchHistory};
+
+use crate::log_file::Rotation;
 
 /// Everything that the agent is told, validated.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +60,8 @@ pub struct Config {
     pub bind_addr: IpAddr,
     /// Where other nodes reach this one.
     pub advertise_addr: IpAddr,
+    /// Where other nodes reach this one, by pool and family.
+    pub advertise: Advertise,
     /// Where the faces listen.
     pub listen: Listen,
     /// Where everything durable lies; unset only with `dev`.
@@ -90,6 +100,21 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+/// Where other nodes reach this one, by pool and family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advertise {
+    /// From other datacenters.
+    pub wan: IpAddr,
+    /// In the datacenter by IPv4, if it can be reached so.
+    pub lan_ipv4: Option<IpAddr>,
+    /// In the datacenter by IPv6, if it can be reached so.
+    pub lan_ipv6: Option<IpAddr>,
+    /// From other datacenters by IPv4, if it can be reached so.
+    pub wan_ipv4: Option<IpAddr>,
+    /// From other datacenters by IPv6, if it can be reached so.
+    pub wan_ipv6: Option<IpAddr>,
+}
+
 /// Where the agent listens. Each face on no, one or several addresses; port 0 lets the system
 /// choose one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,12 +142,14 @@ pub struct Log {
     pub json: bool,
     /// File that lines are appended to, besides standard error.
     pub file: Option<PathBuf>,
+    /// When a new file is begun.
+    pub rotation: Rotation,
 }
 
 /// Everything that is wrong with a configuration, one line each.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct ConfigError(pub Vec<String>);
+#[error("{}", .0.iter().map(Mistake::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<Mistake>);
 
 impl Config {
     /// Puts the configuration together from the flags and the files they name.
@@ -139,14 +166,45 @@ impl Config {
         for (number, fragment) in flags.hcl.iter().enumerate() {
             load::fragment(number, fragment, &mut raw, &findings);
         }
-        let config = resolve::resolve(raw, &findings);
-        let errors = findings.errors.into_inner();
+        let (services, checks) = (raw.services.clone(), raw.checks.clone());
+        let config = resolve::resolve(raw, &sockaddr::of_this_machine(), &findings);
+        if let Some(config) = &config {
+            definition::verify(&config.agent_options(), &services, &checks, &findings);
+        }
+        let (errors, warnings) = findings.into_parts();
         match config {
             Some(mut config) if errors.is_empty() => {
-                config.warnings = findings.warnings.into_inner();
+                config.warnings = warnings;
                 Ok(config)
             }
             _ => Err(ConfigError(errors)),
+        }
+    }
+}
+
+impl Config {
+    /// How the local agent is to be set up, but for who it is.
+    pub(crate) fn agent_options(&self) -> AgentOptions {
+        let identity = Identity {
+            node_name: self.node_name.as_str().into(),
+            node_id: self.node_id.as_deref().unwrap_or_default().into(),
+            datacenter: self.datacenter.as_str().into(),
+            address: self.advertise_addr.to_string().into(),
+            server: self.server,
+            server_port: 0,
+            wan_port: 0,
+            raft_id: 0,
+            expect: self.bootstrap_expect,
+            version: crate::VERSION,
+        };
+        let node = NodeInput { name: identity.node_name.clone(), ..NodeInput::default() };
+        AgentOptions {
+            data_dir: self.data_dir.clone(),
+            output_interval: self.check_update_interval,
+            output_bytes_max: self.check_output_max_size,
+            discard_output: self.discard_check_output,
+            scripts: self.scripts,
+            ..AgentOptions::new(identity, node)
         }
     }
 }
@@ -160,7 +218,7 @@ pub(crate) fn read_definitions(files: &[PathBuf], findings: &read::Findings) -> 
         definition::read(&mut keys, &mut services, &mut Vec::new());
         keys.finish(&[]);
     }
-    services
+    services.into_iter().map(|service| service.value).collect()
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use consensus::Consensus;
 use dns::{DnsOptions, Soa};
 use forward::Forward;
-use gateway::GatewayOptions;
+use gateway::{GatewayOptions, LiveOptions};
 use parking_lot::Mutex;
 use rpc::RpcOptions;
 use service::Service;
@@ -120,10 +122,46 @@ impl Serving {
     }
 }
 
+/// What of the faces can change while they answer.
+#[derive(Clone)]
+pub(crate) struct Live {
+    dns: dns::Answerer,
+    http: Arc<ArcSwap<LiveOptions>>,
+    connections_per_client_max: Arc<AtomicUsize>,
+}
+
+/// Settings of the faces that were found to make sense.
+pub(crate) struct Prepared {
+    dns: DnsOptions,
+    http: LiveOptions,
+}
+
+impl Live {
+    fn new(config: &Config, service: &Service, forward: Option<Forward>) -> anyhow::Result<Self> {
+        Ok(Live {
+            dns: dns::Answerer::new(service.clone(), dns_options(config)?, forward),
+            http: Arc::new(ArcSwap::from_pointee(live_options(config)?)),
+            connections_per_client_max: Arc::new(AtomicUsize::new(config.limits.http_max_conns_per_client)),
+        })
+    }
+
+    /// Works out what is to be in force; changes nothing.
+    pub(crate) fn prepare(&self, config: &Config) -> anyhow::Result<Prepared> {
+        Ok(Prepared { dns: dns_options(config)?, http: live_options(config)? })
+    }
+
+    /// Puts it in force, from the next request on.
+    pub(crate) fn apply(&self, prepared: Prepared, config: &Config) {
+        self.dns.set_options(prepared.dns);
+        self.http.store(Arc::new(prepared.http));
+        self.connections_per_client_max.store(config.limits.http_max_conns_per_client, Ordering::Relaxed);
+    }
+}
+
 /// Starts the faces.
 #[expect(clippy::too_many_arguments, reason = "it hands each face its part of what exists")]
 pub(crate) async fn serve(
-    config: &Config,
+    running: &Arc<ArcSwap<Config>>,
     service: &Service,
     consensus: &Consensus,
     forward: Option<Forward>,
@@ -131,12 +169,20 @@ pub(crate) async fn serve(
     feed: &Feed,
     sockets: Sockets,
     shutdown: &Shutdown,
-) -> anyhow::Result<Serving> {
+) -> anyhow::Result<(Serving, Live)> {
     let serving = Serving::default();
+    let config = &running.load_full();
+    let live = Live::new(config, service, forward.clone())?;
     let listening = sockets.listening()?;
     let addresses = addresses(&listening);
-    let options = RpcOptions { addresses, monitor: Some(feed.clone()), ..RpcOptions::new(service.limits()) };
-    let dns_options = dns_options(config)?;
+    let shown = running.clone();
+    let options = RpcOptions {
+        addresses,
+        monitor: Some(feed.clone()),
+        metrics: Some(metrics.source()),
+        config: Some(Arc::new(move || shown.load().keys())),
+        ..RpcOptions::new(service.limits())
+    };
     for listener in sockets.grpc {
         let routes = match &forward {
             Some(forward) if !config.server => rpc::carrying_routes(service.clone(), &options, forward.clone(), shutdown.token()).await?,
@@ -147,14 +193,14 @@ pub(crate) async fn serve(
     }
     let router = gateway::router(
         service.clone(),
-        GatewayOptions { monitor: Some(feed.clone()), ..gateway_options(config, metrics, &listening, forward.clone())? },
+        GatewayOptions { monitor: Some(feed.clone()), ..gateway_options(running, &live, metrics, &listening, forward.clone()) },
     );
-    let limits = gateway::ServeLimits { connections_per_client_max: config.limits.http_max_conns_per_client, ..Default::default() };
+    let limits = gateway::ServeLimits { connections_per_client_max: live.connections_per_client_max.clone(), ..Default::default() };
     if let Some(listener) = sockets.server {
         // Whoever holds no log brings requests here as they came: one port for all of them.
         let routes = rpc::routes(service.clone(), &options, shutdown.token()).await?;
         let routes = routes.add_service(consensus.peer_service()).add_service(consensus.remote_service());
-        let answerer = dns::Answerer::new(service.clone(), dns_options.clone(), forward.clone());
+        let answerer = live.dns.clone();
         let questions = tower::service_fn(move |question: http::Request<AxumBody>| {
             let answerer = answerer.clone();
             async move { Ok::<_, std::convert::Infallible>(answerer.answer(question).await.map(AxumBody::new)) }
@@ -171,10 +217,10 @@ pub(crate) async fn serve(
         });
     }
     for sockets in sockets.dns {
-        let task = dns::serve(service.clone(), dns_options.clone(), forward.clone(), sockets, shutdown.token().clone());
+        let task = dns::serve(live.dns.clone(), sockets, shutdown.token().clone());
         serving.run(Face::Dns, shutdown, async { Ok(task.await?) });
     }
-    Ok(serving)
+    Ok((serving, live))
 }
 
 /// Where the agent listens, by the names that its description gives to the faces.
@@ -190,7 +236,7 @@ fn addresses(listening: &Listening) -> BTreeMap<String, String> {
     faces.into_iter().filter_map(|(name, place)| Some((name.to_owned(), place?.to_string()))).collect()
 }
 
-fn gateway_options(config: &Config, metrics: &Metrics, listening: &Listening, forward: Option<Forward>) -> anyhow::Result<GatewayOptions> {
+fn live_options(config: &Config) -> anyhow::Result<LiveOptions> {
     let mut response_headers = Vec::new();
     for (name, value) in &config.http.response_headers {
         let header = (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>());
@@ -201,16 +247,28 @@ fn gateway_options(config: &Config, metrics: &Metrics, listening: &Listening, fo
         };
         response_headers.push((name, value));
     }
-    Ok(GatewayOptions {
+    Ok(LiveOptions { response_headers, block_endpoints: config.http.block_endpoints.clone() })
+}
+
+fn gateway_options(
+    running: &Arc<ArcSwap<Config>>,
+    live: &Live,
+    metrics: &Metrics,
+    listening: &Listening,
+    forward: Option<Forward>,
+) -> GatewayOptions {
+    let config = running.load();
+    let shown = running.clone();
+    GatewayOptions {
         pretty: config.dev,
         dev: config.dev,
-        response_headers,
-        block_endpoints: config.http.block_endpoints.clone(),
+        live: live.http.clone(),
+        config: Some(Arc::new(move || shown.load().shown())),
         metrics: Some(metrics.source()),
         forward,
         grpc_port: listening.grpc.first().map(|address| address.port()),
         ..GatewayOptions::default()
-    })
+    }
 }
 
 fn dns_options(config: &Config) -> anyhow::Result<DnsOptions> {

@@ -7,6 +7,7 @@ mod cluster;
 pub mod config;
 mod faces;
 mod log_feed;
+mod log_file;
 mod metrics_catalog;
 mod nearest;
 mod reload;

@@ -1,35 +1,29 @@
 //! Reloading: the files are read again, what can change while running is applied, and the rest is named.
 //!
-//! A configuration with any mistake changes nothing.
+//! A configuration with any mistake changes nothing, and neither does one of whose definitions any can't be
+//! registered.
 
 use std::io;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use service::agent::{Agent, ReloadRequest, Reloaded};
 use service::{Error, Reason};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{AgentFlags, Config};
+use crate::config::{AgentFlags, Config, ConfigError, Dns, Limits, Log};
+use crate::faces::Live;
 use crate::telemetry::LogControl;
 
 /// The configuration that is in force, and where it comes from.
 pub(crate) struct Reloader {
     flags: AgentFlags,
-    running: Config,
+    running: Arc<ArcSwap<Config>>,
     log: LogControl,
+    live: Live,
     hangup: Signal,
-}
-
-/// Names the fields in which two configurations differ.
-macro_rules! differing {
-    ($old:expr, $new:expr, [$($field:ident),* $(,)?]) => {{
-        let mut names: Vec<String> = Vec::new();
-        $(if $old.$field != $new.$field {
-            names.push(stringify!($field).to_owned());
-        })*
-        names
-    }};
 }
 
 impl Reloader {
@@ -38,8 +32,8 @@ impl Reloader {
     ///
     /// # Errors
     /// The process can't listen for SIGHUP.
-    pub(crate) fn new(flags: AgentFlags, running: Config, log: LogControl) -> io::Result<Self> {
-        Ok(Reloader { flags, running, log, hangup: signal(SignalKind::hangup())? })
+    pub(crate) fn new(flags: AgentFlags, running: Arc<ArcSwap<Config>>, log: LogControl, live: Live) -> io::Result<Self> {
+        Ok(Reloader { flags, running, log, live, hangup: signal(SignalKind::hangup())? })
     }
 
     /// Answers requests and SIGHUP until `stop`.
@@ -72,56 +66,57 @@ impl Reloader {
         let flags = self.flags.clone();
         let loaded = tokio::task::spawn_blocking(move || Config::load(&flags)).await;
         let loaded = loaded.map_err(|_| Error::new(Reason::Internal, "reading the configuration has failed in itself"))?;
-        let config = loaded.map_err(|error| Error::new(Reason::InvalidConfiguration, error.to_string()))?;
-        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let config = loaded.map_err(refusal)?;
+        let running = self.running.load_full();
+        let mut next = with_live_settings(&running, &config);
+        // What can fail comes before what can't.
+        let faces = self.live.prepare(&next).map_err(|error| Error::new(Reason::InvalidConfiguration, format!("{error:#}")))?;
         let (services, checks) = agent.reconfigure(config.services.clone(), config.checks.clone()).await?;
-        // What needs a restart is compared with what runs, now and the next time.
-        self.running.services = config.services.clone();
-        self.running.checks = config.checks.clone();
-        let level = self.running.log.level != config.log.level && self.log.set_level(config.log.level);
-        if level {
-            self.running.log.level = config.log.level;
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.live.apply(faces, &next);
+        if running.log.level != next.log.level && !self.log.set_level(next.log.level) {
+            next.log.level = running.log.level;
         }
-        let interval = self.running.check_update_interval != config.check_update_interval;
-        if interval {
-            agent.set_output_interval(config.check_update_interval);
-            self.running.check_update_interval = config.check_update_interval;
+        agent.set_output_interval(next.check_update_interval);
+        agent.set_discard_output(next.discard_check_output);
+        if running.node_meta != next.node_meta {
+            agent.set_node_meta(next.node_meta.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect());
         }
-        let applied = [("services", services), ("checks", checks), ("log_level", level), ("check_update_interval", interval)];
-        let applied = applied.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name.to_owned()).collect();
-        let restart_needed = needs_restart(&self.running, &config);
+        let definitions = [("services", services), ("checks", checks)].into_iter().filter(|(_, changed)| *changed);
+        let applied = definitions.map(|(name, _)| name.to_owned()).chain(running.differences(&next)).collect();
+        let restart_needed = next.differences(&config);
+        self.running.store(Arc::new(next));
         Ok(Reloaded { applied, restart_needed })
     }
 }
 
-/// Fields that differ and are read only when the agent starts.
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    differing!(
-        old,
-        new,
-        [
-            dev,
-            server,
-            bootstrap_expect,
-            datacenter,
-            node_name,
-            node_id,
-            node_meta,
-            bind_addr,
-            advertise_addr,
-            listen,
-            data_dir,
-            pid_file,
-            log,
-            dns,
-            http,
-            limits,
-            default_query_time,
-            max_query_time,
-            check_output_max_size,
-            check_update_interval,
-            scripts,
-            watch_history,
-        ]
-    )
+/// What runs, with the settings of `new` that can change while it does.
+fn with_live_settings(running: &Config, new: &Config) -> Config {
+    let (domain, alt_domain) = (running.dns.domain.clone(), running.dns.alt_domain.clone());
+    Config {
+        node_meta: new.node_meta.clone(),
+        log: Log { level: new.log.level, ..running.log.clone() },
+        dns: Dns { domain, alt_domain, ..new.dns.clone() },
+        http: new.http.clone(),
+        limits: Limits { http_max_conns_per_client: new.limits.http_max_conns_per_client, ..running.limits.clone() },
+        discard_check_output: new.discard_check_output,
+        check_update_interval: new.check_update_interval,
+        services: new.services.clone(),
+        checks: new.checks.clone(),
+        warnings: new.warnings.clone(),
+        ..running.clone()
+    }
+}
+
+/// The mistakes in words, and the place of the first one for programs.
+fn refusal(error: ConfigError) -> Error {
+    let mut refusal = Error::new(Reason::InvalidConfiguration, error.to_string());
+    let first = error.0.iter().find(|mistake| mistake.place.is_some()).or(error.0.first());
+    if let Some(place) = first.and_then(|mistake| mistake.place.as_ref()) {
+        refusal = refusal.with("file", &place.file).with("line", place.line);
+    }
+    if let Some(field) = first.and_then(|mistake| mistake.field.as_ref()) {
+        refusal = refusal.with("field", field);
+    }
+    refusal.with("mistakes", error.0.len())
 }

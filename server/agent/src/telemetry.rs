@@ -3,10 +3,10 @@
 //! Lines of the log go to standard error, so that standard output holds nothing but what programs
 //! read. Metrics are rendered when somebody asks; nothing is pushed and no port is opened for them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,6 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{Log, LogLevel};
+use crate::log_file::{LogFile, Rotation};
 use crate::{log_feed, metrics_catalog};
 
 /// How often samples are folded into their summaries, so that they take no memory between two
@@ -151,10 +152,10 @@ pub fn start_log(log: &Log) -> anyhow::Result<LogControl> {
             EnvFilter::new(filter(log.level))
         }
     };
-    let file = log.file.as_deref().map(open_log).transpose()?;
+    let file = log.file.as_deref().map(|path| open_log(path, &log.rotation)).transpose()?;
     let colour = file.is_none() && !log.json && io::stderr().is_terminal();
     let writer = match file {
-        Some(file) => BoxMakeWriter::new(io::stderr.and(Arc::new(file))),
+        Some(file) => BoxMakeWriter::new(io::stderr.and(Mutex::new(file))),
         None => BoxMakeWriter::new(io::stderr),
     };
     let (filter, handle) = reload::Layer::new(filter);
@@ -178,9 +179,9 @@ fn filter(level: LogLevel) -> String {
     format!("{libraries},openraft={consensus},lictor={level}")
 }
 
-fn open_log(path: &Path) -> anyhow::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    file.with_context(|| format!("cannot write the log file `{}`; give another with `-log-file`", path.display()))
+fn open_log(path: &Path, rotation: &Rotation) -> anyhow::Result<LogFile> {
+    LogFile::open(path, rotation.clone())
+        .with_context(|| format!("cannot write the log file `{}`; give another with `-log-file`", path.display()))
 }
 
 #[cfg(test)]
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_log_file_that_cannot_be_opened_is_named() {
-        let error = open_log(Path::new("/nonexistent/x.log")).unwrap_err().to_string();
+        let error = open_log(Path::new("/nonexistent/x.log"), &Rotation::default()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/x.log") && error.contains("-log-file"), "{error}");
     }
 }

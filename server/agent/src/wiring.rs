@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use consensus::{Consensus, HistoryBounds, Member, Remote, Start};
 use forward::Forward;
 use service::agent::{Agent, AgentOptions, Upstream};
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{AgentFlags, Config};
+use crate::config::{Advertise, AgentFlags, Config};
 use crate::faces::Sockets;
 use crate::reload::Reloader;
 use crate::shutdown::{Cause, Shutdown};
@@ -74,7 +75,9 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
 
     metrics.observe(service.clone());
     let forward_known = forward.clone();
-    let serving = faces::serve(&config, &service, &consensus, forward, &metrics, &log.feed, sockets, &shutdown).await?;
+    // What runs, which a reload changes in part.
+    let running = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let (serving, live) = faces::serve(&running, &service, &consensus, forward, &metrics, &log.feed, sockets, &shutdown).await?;
     tasks.spawn(metrics.run(core.clone()));
     if let Some(pools) = &pools {
         tasks.spawn(cluster::follow_addresses(consensus.clone(), pools.lan.clone(), config.datacenter.clone(), core.clone()));
@@ -101,7 +104,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
     if let Some(requests) = agent.reload_requests() {
-        let reloader = Reloader::new(flags, config.clone(), log).context("cannot listen for SIGHUP")?;
+        let reloader = Reloader::new(flags, running, log, live).context("cannot listen for SIGHUP")?;
         tasks.spawn(reloader.run(agent.clone(), requests, core.clone()));
     }
     banner::print(&config, &ids.node_id, &listening);
@@ -215,27 +218,27 @@ fn limits(config: &Config) -> Limits {
 
 /// This node as the catalog shows it.
 fn node(config: &Config, identity: &Identity) -> NodeInput {
-    let family = if config.advertise_addr.is_ipv4() { ["lan_ipv4", "wan_ipv4"] } else { ["lan_ipv6", "wan_ipv6"] };
-    let tags = ["lan", "wan"].into_iter().chain(family);
+    let Advertise { wan, lan_ipv4, lan_ipv6, wan_ipv4, wan_ipv6 } = config.advertise;
+    let tags = [
+        ("lan", Some(config.advertise_addr)),
+        ("wan", Some(wan)),
+        ("lan_ipv4", lan_ipv4),
+        ("lan_ipv6", lan_ipv6),
+        ("wan_ipv4", wan_ipv4),
+        ("wan_ipv6", wan_ipv6),
+    ];
     NodeInput {
         id: identity.node_id.clone(),
         name: identity.node_name.clone(),
         address: identity.address.clone(),
         datacenter: identity.datacenter.clone(),
-        tagged_addresses: tags.map(|tag| (tag.into(), identity.address.clone())).collect(),
+        tagged_addresses: tags.into_iter().filter_map(|(tag, address)| Some((tag.into(), address?.to_string().into()))).collect(),
         meta: config.node_meta.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
     }
 }
 
 fn agent_options(config: &Config, identity: &Identity) -> AgentOptions {
-    AgentOptions {
-        data_dir: config.data_dir.clone(),
-        output_interval: config.check_update_interval,
-        output_bytes_max: config.check_output_max_size,
-        discard_output: config.discard_check_output,
-        scripts: config.scripts,
-        ..AgentOptions::new(identity.clone(), node(config, identity))
-    }
+    AgentOptions { identity: identity.clone(), node: node(config, identity), ..config.agent_options() }
 }
 
 /// Waits for the first server to be found, so that an agent that says it runs can answer. One that finds

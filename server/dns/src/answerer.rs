@@ -1,8 +1,10 @@
-//! Questions in HTTP requests (RFC 8484), from agents that hold no catalog.
+//! What answers questions: those from sockets, and those in HTTP requests (RFC 8484), from agents that
+//! hold no catalog. Its options can be replaced while it answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use forward::Forward;
 use service::Service;
@@ -20,16 +22,29 @@ pub(crate) const TRANSPORT: &str = "x-lictor-transport";
 /// Largest question, in bytes.
 const QUESTION_MAX: usize = 64 << 10;
 
-/// Answers questions that were carried here. Cheap to clone.
+/// Answers questions, those from sockets and those that were carried here. Cheap to clone.
 #[derive(Clone)]
 pub struct Answerer {
-    handler: Arc<Handler>,
+    handler: Arc<ArcSwap<Handler>>,
+    service: Service,
+    forward: Option<Forward>,
 }
 
 impl Answerer {
     /// Answers from `service`, and has servers of other datacenters answer for theirs.
     pub fn new(service: Service, options: DnsOptions, forward: Option<Forward>) -> Self {
-        Answerer { handler: Arc::new(Handler::new(service, options, forward)) }
+        let handler = Handler::new(service.clone(), options, forward.clone());
+        Answerer { handler: Arc::new(ArcSwap::from_pointee(handler)), service, forward }
+    }
+
+    /// Answers as `options` say from the next question on. Bounds on connections stay as they are.
+    pub fn set_options(&self, options: DnsOptions) {
+        self.handler.store(Arc::new(Handler::new(self.service.clone(), options, self.forward.clone())));
+    }
+
+    /// What answers now.
+    pub(crate) fn handler(&self) -> Arc<Handler> {
+        self.handler.load_full()
     }
 
     /// Answers one request. What can't be answered is an empty answer with a status.
@@ -46,10 +61,11 @@ impl Answerer {
         };
         let source = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut reply = Vec::new();
-        match self.handler.answer(&question.to_bytes(), source, transport, &mut reply) {
+        let handler = self.handler();
+        match handler.answer(&question.to_bytes(), source, transport, &mut reply) {
             Outcome::Replied => {}
             Outcome::Ignored => return status(http::StatusCode::BAD_REQUEST),
-            Outcome::Pending(pending) => self.handler.wait(*pending, &mut reply).await,
+            Outcome::Pending(pending) => handler.wait(*pending, &mut reply).await,
         }
         http::Response::new(http_body_util::Full::new(reply.into()))
     }

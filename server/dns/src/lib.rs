@@ -23,7 +23,6 @@ mod udp;
 use std::io;
 use std::sync::Arc;
 
-use service::Service;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,27 +30,17 @@ pub use answerer::{Answerer, PATH};
 pub use bind::{Sockets, bind};
 pub use options::{BadDomain, DnsOptions, Domain, RecursorStrategy, ServiceTtl, Soa};
 
-use forward::Forward;
-use handler::Handler;
-
 /// Answers questions on `sockets` until `stop`; questions that are waiting then are still answered.
 ///
 /// Fails only at once, if a socket can't be handed to the runtime.
-pub async fn serve(
-    service: Service,
-    options: DnsOptions,
-    forward: Option<Forward>,
-    sockets: Sockets,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let handler = Arc::new(Handler::new(service, options, forward));
+pub async fn serve(answerer: Answerer, sockets: Sockets, stop: CancellationToken) -> io::Result<()> {
     let tasks = TaskTracker::new();
     for socket in sockets.udp {
         let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
-        tasks.spawn(udp::serve(handler.clone(), socket, stop.clone()));
+        tasks.spawn(udp::serve(answerer.clone(), socket, stop.clone()));
     }
     for listener in sockets.tcp {
-        tasks.spawn(tcp::serve(handler.clone(), tokio::net::TcpListener::from_std(listener)?, stop.clone()));
+        tasks.spawn(tcp::serve(answerer.clone(), tokio::net::TcpListener::from_std(listener)?, stop.clone()));
     }
     tasks.close();
     tasks.wait().await;

@@ -12,7 +12,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::handler::{Handler, Outcome};
+use crate::answerer::Answerer;
+use crate::handler::Outcome;
 use crate::limits::Transport;
 
 /// Largest question read, in bytes.
@@ -22,13 +23,13 @@ const QUESTION_BYTES_MAX: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections until `stop`, then waits for those that are open to give their last reply.
-pub(crate) async fn serve(handler: Arc<Handler>, listener: TcpListener, stop: CancellationToken) {
-    let open = Arc::new(Semaphore::new(handler.options().tcp_connections_max));
+pub(crate) async fn serve(answerer: Answerer, listener: TcpListener, stop: CancellationToken) {
+    let open = Arc::new(Semaphore::new(answerer.handler().options().tcp_connections_max));
     let connections = TaskTracker::new();
     while let Some((stream, source, permit)) = accept(&listener, &open, &stop).await {
-        let (handler, stop) = (handler.clone(), stop.clone());
+        let (answerer, stop) = (answerer.clone(), stop.clone());
         connections.spawn(async move {
-            if let Err(error) = converse(&handler, stream, source, &stop).await {
+            if let Err(error) = converse(&answerer, stream, source, &stop).await {
                 tracing::debug!(%source, %error, "a dns connection ended");
             }
             drop(permit);
@@ -60,9 +61,9 @@ async fn accept(
 }
 
 /// Answers one question after the other, until the client is done, idle, or wrong.
-async fn converse(handler: &Handler, stream: TcpStream, source: SocketAddr, stop: &CancellationToken) -> io::Result<()> {
+async fn converse(answerer: &Answerer, stream: TcpStream, source: SocketAddr, stop: &CancellationToken) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let idle = handler.options().tcp_idle_timeout;
+    let idle = answerer.handler().options().tcp_idle_timeout;
     let mut stream = BufReader::new(stream);
     let (mut question, mut reply) = (Vec::new(), Vec::new());
     loop {
@@ -77,6 +78,7 @@ async fn converse(handler: &Handler, stream: TcpStream, source: SocketAddr, stop
             Ok(Err(error)) => return Err(error),
             Err(_) => return Ok(()),
         }
+        let handler = answerer.handler();
         match handler.answer(&question, source, Transport::Tcp, &mut reply) {
             Outcome::Replied => {}
             Outcome::Ignored => return Ok(()),

@@ -8,6 +8,7 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::answerer::Answerer;
 use crate::handler::{Handler, Outcome, Pending};
 use crate::limits::Transport;
 
@@ -18,7 +19,7 @@ const BATCH: usize = 64;
 const QUESTION_BYTES_MAX: usize = 4096;
 
 /// Answers what comes in on `socket` until `stop`, then waits for questions that still wait.
-pub(crate) async fn serve(handler: Arc<Handler>, socket: Arc<UdpSocket>, stop: CancellationToken) {
+pub(crate) async fn serve(answerer: Answerer, socket: Arc<UdpSocket>, stop: CancellationToken) {
     let waiting = TaskTracker::new();
     let mut buffers = Buffers { question: vec![0; QUESTION_BYTES_MAX], reply: Vec::with_capacity(QUESTION_BYTES_MAX) };
     let stopped = stop.cancelled();
@@ -34,7 +35,7 @@ pub(crate) async fn serve(handler: Arc<Handler>, socket: Arc<UdpSocket>, stop: C
                 }
             }
         }
-        if answer_batch(&handler, &socket, &mut buffers, &waiting).await {
+        if answer_batch(&answerer.handler(), &socket, &mut buffers, &waiting).await {
             tokio::task::yield_now().await;
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use lictor_dns::{DnsOptions, bind, serve};
+use lictor_dns::{Answerer, DnsOptions, bind, serve};
 use service::{Caller, Service};
 use state::{NodeInput, Registration, ServiceInput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,7 +34,7 @@ impl Server {
         let sockets = bind(LOOPBACK, 2).unwrap();
         let addr = sockets.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(service.clone(), options, None, sockets, stop.clone()));
+        let task = tokio::spawn(serve(Answerer::new(service.clone(), options, None), sockets, stop.clone()));
         Server { addr, service, stop, task }
     }
 

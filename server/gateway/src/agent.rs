@@ -2,6 +2,7 @@
 
 mod about;
 mod health;
+mod host;
 mod monitor;
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use tokio::time::Duration;
 
 pub(crate) use about::{about, members, metrics, version};
 pub(crate) use health::{health_by_id, health_by_name};
+pub(crate) use host::host;
 pub(crate) use monitor::{metrics_stream, monitor};
 
 use crate::Gateway;

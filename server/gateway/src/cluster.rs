@@ -211,7 +211,7 @@ pub(crate) fn coordinates(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     Ok(gateway.json(ask, json))
 }
 
-fn coordinate(json: &mut Json, at: &Coordinate) {
+pub(crate) fn coordinate(json: &mut Json, at: &Coordinate) {
     json.object(|json| {
         json.name("Vec").array(|json| at.vec.iter().for_each(|length| _ = json.float(*length)));
         json.name("Error").float(at.error);

@@ -17,15 +17,16 @@ use crate::reply::{Content, Reply, takes_gzip};
 use crate::request::Ask;
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
-use crate::{Gateway, agent, catalog, cluster, event, health, kv, session, snapshot, txn, watch};
+use crate::{Gateway, LiveOptions, agent, catalog, cluster, event, health, kv, session, snapshot, txn, watch};
 
 /// Answers one request. It can't fail: what goes wrong is an answer as well.
 pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response, Infallible> {
     let (parts, body) = request.into_parts();
     let gzip = takes_gzip(&parts.headers);
-    let (path, route) = match locate(&gateway, &parts.uri, &parts.method) {
+    let live = gateway.options.live.load_full();
+    let (path, route) = match locate(&gateway, &live, &parts.uri, &parts.method) {
         Ok(found) => found,
-        Err(reply) => return Ok(reply.finish(gzip, &gateway.options.response_headers)),
+        Err(reply) => return Ok(reply.finish(gzip, &live.response_headers)),
     };
     let carried = gateway.options.forward.as_ref().filter(|_| carry::is_possible(&gateway, route.endpoint, &parts.uri));
     let carried = carried.map(|forward| (forward, parts.clone()));
@@ -33,7 +34,7 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
         Ok(ask) => match (carry::place(&gateway, route.endpoint, &ask), carried) {
             (Place::Here, _) | (_, None) => answer(&gateway, route, ask, body).await,
             (place, Some((forward, parts))) => {
-                let extra = &gateway.options.response_headers;
+                let extra = &live.response_headers;
                 let answer = carry::carry(&gateway, forward, &place, Request::from_parts(parts, body)).await;
                 return Ok(answer.unwrap_or_else(|reply| reply.finish(gzip, extra)));
             }
@@ -41,11 +42,11 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
         Err(fault) => Err(fault),
     };
     let reply = reply.unwrap_or_else(|fault| Reply::fault(fault, route.endpoint.is_indexed()));
-    Ok(reply.finish(gzip, &gateway.options.response_headers))
+    Ok(reply.finish(gzip, &live.response_headers))
 }
 
 /// The route of a request and what follows it in the path, or what is answered without one.
-fn locate(gateway: &Gateway, uri: &http::Uri, method: &Method) -> Result<(Vec<u8>, &'static Route), Box<Reply>> {
+fn locate(gateway: &Gateway, live: &LiveOptions, uri: &http::Uri, method: &Method) -> Result<(Vec<u8>, &'static Route), Box<Reply>> {
     let text = |status, text: &str| Err(Box::new(Reply::text(status, text.to_owned())));
     let Ok(path) = percent::decode(uri.path()) else {
         return text(StatusCode::BAD_REQUEST, "Invalid URL path: a `%` is not followed by two hexadecimal digits");
@@ -56,7 +57,7 @@ fn locate(gateway: &Gateway, uri: &http::Uri, method: &Method) -> Result<(Vec<u8
     if let Some(clean) = route::cleaned(&path) {
         return Err(Box::new(moved(&clean, uri.query())));
     }
-    if gateway.options.block_endpoints.iter().any(|prefix| path.starts_with(prefix.as_bytes())) {
+    if live.block_endpoints.iter().any(|prefix| path.starts_with(prefix.as_bytes())) {
         return text(StatusCode::FORBIDDEN, "Endpoint is blocked by agent configuration");
     }
     let (route, at) = match route::find(&path) {
@@ -141,6 +142,7 @@ async fn read(gateway: &Arc<Gateway>, endpoint: Endpoint, ask: &Ask) -> Outcome<
         Endpoint::HealthService => health::service(gateway, ask).await,
         Endpoint::AgentSelf => agent::about(gateway, ask),
         Endpoint::AgentVersion => agent::version(gateway, ask),
+        Endpoint::AgentHost => agent::host(gateway, ask),
         Endpoint::AgentMetrics => agent::metrics(gateway, ask),
         Endpoint::AgentMetricsStream => agent::metrics_stream(gateway, ask),
         Endpoint::AgentMonitor => agent::monitor(gateway, ask),

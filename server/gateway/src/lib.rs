@@ -41,6 +41,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use service::Service;
 
@@ -55,15 +56,15 @@ pub struct GatewayOptions {
     pub dev: bool,
     /// What `/` answers while there is no web interface.
     pub ui_disabled_text: String,
-    /// Headers added to every answer, for example for CORS.
-    pub response_headers: Vec<(HeaderName, HeaderValue)>,
-    /// Paths that start with one of these are refused.
-    pub block_endpoints: Vec<String>,
+    /// What may be changed while the face answers.
+    pub live: Arc<ArcSwap<LiveOptions>>,
     /// Allow control characters in paths. They are refused by default, because they let keys be
     /// created that look alike.
     pub allow_unprintable: bool,
     /// The present metrics in Prometheus' text format; `None` when they are not collected.
     pub metrics: Option<MetricsText>,
+    /// What `/v1/agent/self` shows of the configuration; `None` shows next to nothing of it.
+    pub config: Option<ConfigShown>,
     /// The lines of the log; `None` when they are not handed out.
     pub monitor: Option<service::monitor::Feed>,
     /// Largest request body but for keys and transactions, whose bounds are the service's, in bytes.
@@ -76,6 +77,18 @@ pub struct GatewayOptions {
     pub cache_bytes_max: usize,
 }
 
+/// What may be changed while the face answers: each request sees what is there when it comes in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveOptions {
+    /// Headers added to every answer, for example for CORS.
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Paths that start with one of these are refused.
+    pub block_endpoints: Vec<String>,
+}
+
+/// What the agent was told to be, by the names that Consul's tools know; secrets are hidden.
+pub type ConfigShown = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// A source of metrics in Prometheus' text format.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -85,10 +98,10 @@ impl Default for GatewayOptions {
             pretty: false,
             dev: false,
             ui_disabled_text: "Lictor is running; the web interface is disabled. The API is under /v1/.\n".into(),
-            response_headers: Vec::new(),
-            block_endpoints: Vec::new(),
+            live: Arc::default(),
             allow_unprintable: false,
             metrics: None,
+            config: None,
             monitor: None,
             body_bytes_max: 4 * 1024 * 1024,
             grpc_port: None,

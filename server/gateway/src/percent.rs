@@ -35,6 +35,24 @@ pub(crate) fn decode_form(text: &str) -> Result<String, BadEscape> {
     Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
+/// Longest text that [`pairs`] makes, in bytes: it travels in a header.
+const PAIRS_BYTES_MAX: usize = 4096;
+
+/// Names and values as in a query string. What does not fit is left out.
+pub(crate) fn pairs(pairs: &[(&'static str, String)]) -> String {
+    let mut out = String::new();
+    for (name, value) in pairs {
+        let between = if out.is_empty() { "" } else { "&" };
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~' | b':');
+        let escaped: String =
+            value.bytes().map(|byte| if plain(&byte) { (byte as char).to_string() } else { format!("%{byte:02X}") }).collect();
+        if out.len() + between.len() + name.len() + 1 + escaped.len() <= PAIRS_BYTES_MAX {
+            out.push_str(&format!("{between}{name}={escaped}"));
+        }
+    }
+    out
+}
+
 /// Escapes everything in a path that may not stand there by itself.
 pub(crate) fn encode_path(path: &[u8]) -> String {
     let mut out = String::with_capacity(path.len());

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use service::{Consistency, Meta};
 
 use crate::cache::{Encoded, gzip as compress};
+use crate::percent;
 use crate::status::Fault;
 
 /// Smallest body that is worth compressing, in bytes.
@@ -21,6 +22,10 @@ const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact")
 const EFFECTIVE_CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effective-consistency");
 const QUERY_BACKEND: HeaderName = HeaderName::from_static("x-consul-query-backend");
 const DEFAULT_ACL_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
+
+/// The stable code of a refusal; the values involved, as `name=value` joined by `&`, escaped as in a URL.
+const REASON: HeaderName = HeaderName::from_static("x-lictor-reason");
+const DETAILS: HeaderName = HeaderName::from_static("x-lictor-details");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -107,6 +112,12 @@ impl Reply {
     /// it find it.
     pub(crate) fn fault(fault: Fault, indexed: bool) -> Self {
         let mut reply = Reply::text(fault.status, fault.text);
+        if let Some(reason) = fault.reason {
+            reply = reply.with_text(REASON, reason.as_str());
+        }
+        if !fault.details.is_empty() {
+            reply = reply.with_text(DETAILS, &percent::pairs(&fault.details));
+        }
         if let Some(allow) = fault.allow {
             reply = reply.with_text(ALLOW, &allow);
         }

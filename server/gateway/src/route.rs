@@ -21,6 +21,7 @@ pub(crate) enum Endpoint {
     HealthService,
     AgentSelf,
     AgentVersion,
+    AgentHost,
     AgentMetrics,
     AgentMetricsStream,
     AgentMonitor,
@@ -76,6 +77,7 @@ impl Endpoint {
             self,
             AgentSelf
                 | AgentVersion
+                | AgentHost
                 | AgentMetrics
                 | AgentMetricsStream
                 | AgentMonitor
@@ -198,6 +200,7 @@ fn routes() -> Vec<Route> {
         Route::new("/v1/agent/reload", WRITE, AgentReload),
         Route::new("/v1/agent/self", READ, AgentSelf),
         Route::new("/v1/agent/version", READ, AgentVersion),
+        Route::new("/v1/agent/host", READ, AgentHost),
         Route::new("/v1/agent/metrics", READ, AgentMetrics),
         Route::new("/v1/agent/metrics/stream", READ, AgentMetricsStream),
         Route::new("/v1/agent/monitor", READ, AgentMonitor),
@@ -238,7 +241,6 @@ fn routes() -> Vec<Route> {
         Route::new("/v1/coordinate/node/", READ, Coordinates),
     ];
     let absent: &[(&'static str, &'static [Method])] = &[
-        ("/v1/agent/host", READ),
         ("/v1/agent/token/", WRITE),
         ("/v1/agent/connect/", ALL),
         ("/v1/catalog/connect/", READ),
@@ -332,7 +334,8 @@ mod tests {
             ("/v1/agent/service/deregister/web", Endpoint::AgentDeregisterService, "web"),
             ("/v1/agent/services", Endpoint::AgentServices, ""),
             ("/v1/agent/metrics/stream", Endpoint::AgentMetricsStream, ""),
-            ("/v1/agent/host", Endpoint::Absent, ""),
+            ("/v1/agent/host", Endpoint::AgentHost, ""),
+            ("/v1/query", Endpoint::Absent, ""),
             ("/v1/acl/token/self", Endpoint::Acl, "token/self"),
             ("/v1/watch/kv/a", Endpoint::Watch, "kv/a"),
         ] {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -35,7 +36,9 @@ pub struct ServeLimits {
     pub connections_max: usize,
     /// Most connections of one address at once; further ones are refused with 429. Programs on
     /// this machine share one address and are not counted.
-    pub connections_per_client_max: usize,
+    ///
+    /// It may be changed meanwhile, and counts for the next connection.
+    pub connections_per_client_max: Arc<AtomicUsize>,
     /// How long a client may take to send the head of a request. It counts from the end of the
     /// last one, so that an idle connection is closed as well.
     pub header_read_timeout: Duration,
@@ -49,7 +52,7 @@ impl Default for ServeLimits {
     fn default() -> Self {
         ServeLimits {
             connections_max: 16_384,
-            connections_per_client_max: 200,
+            connections_per_client_max: Arc::new(AtomicUsize::new(200)),
             header_read_timeout: Duration::from_secs(120),
             head_bytes_max: 64 * 1024,
             drain: Duration::from_secs(3),
@@ -63,7 +66,7 @@ impl Default for ServeLimits {
 pub async fn serve(listener: TcpListener, router: axum::Router, limits: ServeLimits, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let clients = Arc::new(Clients { counts: Mutex::default(), most: limits.connections_per_client_max });
+    let clients = Arc::new(Clients { counts: Mutex::default(), most: limits.connections_per_client_max.clone() });
     let mut conversations = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -156,7 +159,7 @@ async fn refuse(mut stream: TcpStream) {
 /// How many connections each client has.
 struct Clients {
     counts: Mutex<HashMap<IpAddr, usize>>,
-    most: usize,
+    most: Arc<AtomicUsize>,
 }
 
 impl Clients {
@@ -164,11 +167,16 @@ impl Clients {
         if client.to_canonical().is_loopback() {
             return Some(Seat(None));
         }
+        let most = match self.most.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            most => most,
+        };
         let mut counts = self.counts.lock();
-        let count = counts.entry(client).or_insert(0);
-        if *count >= self.most {
+        let count = counts.get(&client).copied().unwrap_or(0);
+        if count >= most {
             return None;
         }
+        let count = counts.entry(client).or_insert(0);
         *count += 1;
         Some(Seat(Some((self.clone(), client))))
     }
@@ -196,14 +204,18 @@ mod tests {
 
     #[test]
     fn connections_are_counted_by_client_and_local_programs_are_not() {
-        let clients = Arc::new(Clients { counts: Mutex::default(), most: 2 });
+        let clients = Arc::new(Clients { counts: Mutex::default(), most: Arc::new(AtomicUsize::new(2)) });
         let enter = |address: &str| clients.enter(address.parse().unwrap());
         let held = [enter("10.0.0.1").unwrap(), enter("10.0.0.1").unwrap()];
         assert!(enter("10.0.0.1").is_none());
         assert!(enter("10.0.0.2").is_some());
         drop(held);
         assert!(enter("10.0.0.1").is_some());
+        drop(enter("10.0.0.1"));
         assert!(clients.counts.lock().is_empty());
+        clients.most.store(0, Ordering::Relaxed);
+        let held: Vec<_> = (0..5).map(|_| enter("10.0.0.1")).collect();
+        assert!(held.iter().all(Option::is_some), "0 is no limit");
         let local: Vec<_> = (0..5).map(|_| enter("127.0.0.1")).collect();
         assert!(local.iter().all(Option::is_some));
     }

@@ -17,6 +17,8 @@ pub(crate) struct Fault {
     pub(crate) reason: Option<Reason>,
     /// The methods that would have been allowed.
     pub(crate) allow: Option<String>,
+    /// The values involved, by name, for programs.
+    pub(crate) details: Vec<(&'static str, String)>,
 }
 
 /// The usual result of a handler.
@@ -24,7 +26,7 @@ pub(crate) type Outcome<T> = Result<T, Fault>;
 
 impl Fault {
     pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Fault { status, text: text.into(), reason: None, allow: None }
+        Fault { status, text: text.into(), reason: None, allow: None, details: Vec::new() }
     }
 
     /// The request itself is malformed.
@@ -51,7 +53,7 @@ impl Fault {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let (status, text) = translate(&error);
-        Fault { status, text, reason: Some(error.reason), allow: None }
+        Fault { status, text, reason: Some(error.reason), allow: None, details: error.details }
     }
 }
 

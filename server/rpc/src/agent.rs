@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::stream::{self, Stream};
 use proto::v1;
 use proto::v1::agent_service_server::AgentService;
-use service::agent::Reloaded;
+use service::agent::{Reloaded, unknown_service};
 use service::cluster::PoolKind;
 use service::{Caller, Error};
 use state::{Check, Service as ServiceRow};
@@ -17,7 +17,7 @@ use crate::caller::open;
 use crate::catalog::filter;
 use crate::convert::agent as convert;
 use crate::convert::check::{check, required_status};
-use crate::convert::common::wire_duration;
+use crate::convert::common::{duration, wire_duration};
 use crate::serve::Face;
 use crate::status::{answer, invalid, not_implemented, shutting_down, status};
 
@@ -143,7 +143,44 @@ impl AgentService for Face {
             addresses: self.options.addresses.clone().into_iter().collect(),
             started_at: Some(self.started_at.into()),
             stats: self.stats(),
+            configuration: self.options.config.as_ref().map(|config| config().into_iter().collect()).unwrap_or_default(),
         }))
+    }
+
+    async fn get_service(
+        &self,
+        request: Request<v1::AgentServiceGetServiceRequest>,
+    ) -> Result<Response<v1::AgentServiceGetServiceResponse>, Status> {
+        let found = answer(async {
+            let (caller, v1::AgentServiceGetServiceRequest { service_id, known_hash, wait }) = open(request)?;
+            let limits = self.service.limits();
+            let wait = match wait {
+                Some(wait) => duration("wait", wait)?.min(limits.blocking_wait_max),
+                None => limits.blocking_wait_default,
+            };
+            let known = Some(&*known_hash).filter(|known| !known.is_empty());
+            let found = self.service.agent().service_once_changed(&caller, &service_id, known, wait).await;
+            let (service, content_hash) = found.ok_or_else(|| unknown_service(&service_id))?;
+            Ok(v1::AgentServiceGetServiceResponse { service: Some(convert::local_service(&service)), content_hash })
+        });
+        self.stop.run_until_cancelled(found).await.unwrap_or_else(|| Err(shutting_down()))
+    }
+
+    async fn get_host(&self, request: Request<v1::GetHostRequest>) -> Result<Response<v1::GetHostResponse>, Status> {
+        answer(async {
+            let (caller, v1::GetHostRequest {}) = open(request)?;
+            Ok(convert::host(self.service.host(&caller)?))
+        })
+        .await
+    }
+
+    async fn get_metrics(&self, request: Request<v1::GetMetricsRequest>) -> Result<Response<v1::GetMetricsResponse>, Status> {
+        answer(async {
+            let v1::GetMetricsRequest {} = request.into_inner();
+            let metrics = self.options.metrics.as_ref().ok_or_else(|| not_implemented("AgentService.GetMetrics"))?;
+            Ok(v1::GetMetricsResponse { text: metrics() })
+        })
+        .await
     }
 
     async fn list_members(&self, request: Request<v1::ListMembersRequest>) -> Result<Response<v1::ListMembersResponse>, Status> {

@@ -30,7 +30,7 @@ mod snapshot;
 mod status;
 mod watch;
 
-pub use options::RpcOptions;
+pub use options::{ConfigKeys, MetricsText, RpcOptions};
 pub use serve::{Error, carrying_routes, routes, serve, serve_routes};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How gRPC is served.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use service::Limits;
@@ -9,7 +10,7 @@ use service::Limits;
 const REQUEST_SLACK: usize = 1024 * 1024;
 
 /// Bounds and intervals of the gRPC face.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RpcOptions {
     /// Most connections at a time. One more is closed at once.
     pub max_connections: usize,
@@ -32,7 +33,17 @@ pub struct RpcOptions {
     pub addresses: BTreeMap<String, String>,
     /// The lines of the log; `None` when they are not handed out.
     pub monitor: Option<service::monitor::Feed>,
+    /// The present metrics in Prometheus' text format; `None` when they are not collected.
+    pub metrics: Option<MetricsText>,
+    /// What is in force of the configuration, by the keys of its files; `None` is not told.
+    pub config: Option<ConfigKeys>,
 }
+
+/// A source of metrics in Prometheus' text format.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What is in force of the configuration, by the keys of its files, secrets hidden.
+pub type ConfigKeys = Arc<dyn Fn() -> BTreeMap<String, String> + Send + Sync>;
 
 impl RpcOptions {
     /// The usual bounds: every request that `limits` allow fits into a message.
@@ -48,6 +59,8 @@ impl RpcOptions {
             drain_timeout: Duration::from_secs(5),
             addresses: BTreeMap::new(),
             monitor: None,
+            metrics: None,
+            config: None,
         }
     }
 }

@@ -23,6 +23,7 @@ mod upstream;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -193,6 +194,11 @@ impl Agent {
                 return Some((service, hash));
             }
         }
+    }
+
+    /// Where registrations are kept; `None` in memory only.
+    pub fn data_dir(&self) -> Option<PathBuf> {
+        self.inner.options.data_dir.clone()
     }
 
     /// This node as the catalog is to show it.
@@ -394,7 +400,18 @@ fn restore(local: &mut Local, storage: &Storage, node: &Str) -> Result<(), Error
     Ok(())
 }
 
-fn unknown_service(id: &str) -> Error {
+/// Whether the configuration may define this instance.
+pub fn verify_service(options: &AgentOptions, definition: &ServiceDefinition) -> Result<(), Error> {
+    validate::service(options, definition, Source::Config).map(drop)
+}
+
+/// Whether the configuration may define this check.
+pub fn verify_check(options: &AgentOptions, check: &CheckRegistration) -> Result<(), Error> {
+    validate::check(options, check, Source::Config).map(drop)
+}
+
+/// No instance is registered here under this id.
+pub fn unknown_service(id: &str) -> Error {
     let message = format!("Unknown service ID {id:?}. Ensure that the service ID is passed, not the service name.");
     Error::new(Reason::UnknownService, message).with("service_id", id)
 }

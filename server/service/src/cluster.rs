@@ -77,6 +77,16 @@ impl Service {
         })
     }
 
+    /// Whether a pool's packets are sealed with a key.
+    pub fn is_sealed(&self, kind: PoolKind) -> bool {
+        self.pool(kind).is_ok_and(Pool::is_sealed)
+    }
+
+    /// Where this agent is in the network of its datacenter, as far as it takes part in it.
+    pub fn own_coordinate(&self) -> Option<Coordinate> {
+        Some(self.pools()?.lan.coordinate())
+    }
+
     /// What this agent says of itself to its pools.
     pub fn tags(&self) -> BTreeMap<String, String> {
         self.identity().tags()

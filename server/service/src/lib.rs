@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod error;
 pub mod filter;
 pub mod health;
+pub mod host;
 pub mod kv;
 pub mod leader;
 pub mod limits;

@@ -58,7 +58,7 @@ impl Version {
 }
 
 /// Facts by section and name.
-type Sections = BTreeMap<String, BTreeMap<String, String>>;
+pub(super) type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
 impl Info {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
@@ -71,7 +71,8 @@ impl Info {
     }
 }
 
-fn sections(info: v1::GetInfoResponse) -> Sections {
+/// The facts of an agent.
+pub(super) fn sections(info: v1::GetInfoResponse) -> Sections {
     let mut sections = Sections::new();
     let mut add = |section: &str, name: &str, value: String| {
         sections.entry(section.to_owned()).or_default().insert(name.to_owned(), value);
@@ -166,7 +167,8 @@ fn role(member: &v1::Member) -> &'static str {
     if member.tags.get("role").is_some_and(|role| role == "consul") { "server" } else { "client" }
 }
 
-fn row(member: &v1::Member) -> Value {
+/// A member as JSON.
+pub(super) fn row(member: &v1::Member) -> Value {
     let tags: Map<String, Value> = member.tags.iter().map(|(tag, value)| (tag.clone(), value.as_str().into())).collect();
     json!({
         "name": member.name,

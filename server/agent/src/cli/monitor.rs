@@ -64,7 +64,8 @@ fn text(line: &v1::MonitorResponse) -> String {
     format!("{} {:<7} {}: {}{colon}{fields}", time(line), format!("[{}]", level_name(line)), line.target, one_line(&line.message))
 }
 
-fn json(line: &v1::MonitorResponse) -> String {
+/// A line as one JSON object.
+pub(super) fn json(line: &v1::MonitorResponse) -> String {
     let own = [
         ("@level", level_name(line).to_ascii_lowercase()),
         ("@message", line.message.clone()),

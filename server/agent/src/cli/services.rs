@@ -89,7 +89,7 @@ fn definitions(files: &[PathBuf]) -> anyhow::Result<Vec<ServiceDefinition>> {
     }
     let findings = Findings::default();
     let services = read_definitions(files, &findings);
-    let errors = findings.errors.into_inner();
+    let errors = findings.into_errors();
     match errors.as_slice() {
         [] if services.is_empty() => bail!("the files define no service"),
         [] => Ok(services),

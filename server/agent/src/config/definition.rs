@@ -3,19 +3,32 @@
 //! The same definitions feed the agent's configuration and `services register`. Their keys may be
 //! written as in the HTTP API too (`EnableTagOverride`), because many files are copied from there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use service::agent::{CheckRegistration, ServiceDefinition};
+use service::agent::{AgentOptions, CheckRegistration, ServiceDefinition};
 use state::{CheckDefinition, ServiceAddress, ServiceInput, Status, Str, Weights};
 
+use crate::config::findings::Place;
 use crate::config::later::{CHECK_LATER, SERVICE_LATER};
-use crate::config::read::Reader;
+use crate::config::read::{Findings, Reader};
 use crate::config::sections::set;
 
+/// A definition and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Defined<T> {
+    /// Where its first key is.
+    pub(crate) place: Place,
+    /// What is defined.
+    pub(crate) value: T,
+}
+
 /// Takes all services and checks of a file.
-pub(crate) fn read(keys: &mut Reader<'_>, services: &mut Vec<ServiceDefinition>, checks: &mut Vec<CheckRegistration>) {
+pub(crate) fn read(keys: &mut Reader<'_>, services: &mut Vec<Defined<ServiceDefinition>>, checks: &mut Vec<Defined<CheckRegistration>>) {
     for key in ["service", "services"] {
-        keys.sections(key, SERVICE_LATER, |keys| services.extend(service(keys)));
+        keys.sections(key, SERVICE_LATER, |keys| {
+            services.extend(service(keys).map(|value| Defined { place: keys.place(), value }));
+        });
     }
     for key in ["check", "checks"] {
         keys.sections(key, CHECK_LATER, |keys| {
@@ -23,9 +36,39 @@ pub(crate) fn read(keys: &mut Reader<'_>, services: &mut Vec<ServiceDefinition>,
             if check.name.is_empty() && check.id.is_empty() {
                 keys.refuse("a check of the node needs a `name`");
             } else {
-                checks.push(check);
+                checks.push(Defined { place: keys.place(), value: check });
             }
         });
+    }
+}
+
+/// Refuses what the agent could not register, and what is defined twice, each with its place.
+pub(crate) fn verify(
+    options: &AgentOptions,
+    services: &[Defined<ServiceDefinition>],
+    checks: &[Defined<CheckRegistration>],
+    findings: &Findings,
+) {
+    let mut seen: BTreeMap<(&str, Str), &Place> = BTreeMap::new();
+    let mut once = |kind: &'static str, id: Str, place| match seen.get(&(kind, id.clone())) {
+        Some(first) => {
+            let text = format!("the {kind} id `{id}` is taken: it is defined in {first} already; give each an id of its own");
+            findings.error_at(Place::clone(place), None, text);
+        }
+        None => drop(seen.insert((kind, id), place)),
+    };
+    for Defined { place, value } in services {
+        once("service", value.id().clone(), place);
+        value.check_ids().into_iter().for_each(|id| once("check", id, place));
+        if let Err(error) = service::agent::verify_service(options, value) {
+            findings.error_at(place.clone(), None, format!("service `{}`: {error}", value.id()));
+        }
+    }
+    for Defined { place, value } in checks {
+        once("check", if value.id.is_empty() { value.name.clone() } else { value.id.clone() }, place);
+        if let Err(error) = service::agent::verify_check(options, value) {
+            findings.error_at(place.clone(), None, format!("check `{}`: {error}", value.name));
+        }
     }
 }
 
@@ -141,7 +184,6 @@ fn millis(keys: &mut Reader<'_>, key: &'static str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::read::Findings;
     use crate::config::text;
 
     fn definitions(file: &str) -> (Vec<ServiceDefinition>, Vec<CheckRegistration>, Vec<String>) {
@@ -151,7 +193,8 @@ mod tests {
         let mut keys = Reader::new("web.json", &fields, &findings);
         read(&mut keys, &mut services, &mut checks);
         keys.finish(&[]);
-        (services, checks, findings.errors.into_inner())
+        let values = services.into_iter().map(|service| service.value).collect();
+        (values, checks.into_iter().map(|check| check.value).collect(), findings.into_errors())
     }
 
     #[test]

@@ -53,6 +53,15 @@ pub struct AgentFlags {
     /// Address at which other nodes reach this one [default: the bind address, or the private one]
     #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
     pub advertise: Option<String>,
+    /// Address at which agents of other datacenters reach this one [default: the advertised one]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    pub advertise_wan: Option<String>,
+    /// Address for gossip in the datacenter [default: the bind address]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    pub serf_lan_bind: Option<String>,
+    /// Address for gossip between datacenters [default: the bind address]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Network")]
+    pub serf_wan_bind: Option<String>,
     /// Addresses for HTTP, gRPC and DNS, separated by blanks [default: 127.0.0.1]
     #[arg(long, value_name = "ADDRESSES", help_heading = "Network")]
     pub client: Option<String>,
@@ -125,6 +134,15 @@ pub struct AgentFlags {
     /// Append the log to this file as well
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub log_file: Option<String>,
+    /// Begin a new log file when the present one has so many bytes; 0 never does [default: 0]
+    #[arg(long, value_name = "BYTES", help_heading = "Process")]
+    pub log_rotate_bytes: Option<u64>,
+    /// Begin a new log file after this long; 0s never does [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Process")]
+    pub log_rotate_duration: Option<std::time::Duration>,
+    /// Old log files to keep; 0 keeps all, -1 none [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Process")]
+    pub log_rotate_max_files: Option<i64>,
     /// Keep the process id in this file
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     pub pid_file: Option<String>,
@@ -170,6 +188,9 @@ impl AgentFlags {
         set(&mut raw.log_level, self.log_level.clone());
         set(&mut raw.log_json, self.log_json);
         set(&mut raw.log_file, self.log_file.clone().map(Some));
+        set(&mut raw.log_rotation.bytes, self.log_rotate_bytes);
+        set(&mut raw.log_rotation.duration, self.log_rotate_duration);
+        set(&mut raw.log_rotation.files_max, self.log_rotate_max_files);
         set(&mut raw.pid_file, self.pid_file.clone().map(Some));
         set(&mut raw.script_checks, self.enable_script_checks);
         set(&mut raw.local_script_checks, self.enable_local_script_checks);
@@ -207,6 +228,9 @@ impl AgentFlags {
     fn network_into(&self, raw: &mut Raw) {
         set(&mut raw.bind_addr, self.bind.clone());
         set(&mut raw.advertise_addr, self.advertise.clone().map(Some));
+        set(&mut raw.advertise.wan, self.advertise_wan.clone().map(Some));
+        set(&mut raw.serf_lan, self.serf_lan_bind.clone().map(Some));
+        set(&mut raw.serf_wan, self.serf_wan_bind.clone().map(Some));
         set(&mut raw.client_addr, self.client.clone().map(|address| vec![address]));
         set(&mut raw.ports.http, self.http_port);
         set(&mut raw.ports.grpc, self.grpc_port);

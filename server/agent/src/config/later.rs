@@ -45,13 +45,6 @@ pub(crate) const TOP_LATER: &[Later] = &[
     harmless("disable_keyring_file"),
     fatal("enable_agent_tls_for_checks"),
     // other servers
-    fatal("advertise_addr_wan"),
-    fatal("advertise_addr_ipv4"),
-    fatal("advertise_addr_ipv6"),
-    fatal("advertise_addr_wan_ipv4"),
-    fatal("advertise_addr_wan_ipv6"),
-    fatal("serf_lan"),
-    fatal("serf_wan"),
     fatal("serf_lan_allowed_cidrs"),
     fatal("serf_wan_allowed_cidrs"),
     fatal("read_replica"),
@@ -104,9 +97,6 @@ pub(crate) const TOP_LATER: &[Later] = &[
     harmless("enable_debug"),
     harmless("enable_syslog"),
     harmless("syslog_facility"),
-    harmless("log_rotate_bytes"),
-    harmless("log_rotate_duration"),
-    harmless("log_rotate_max_files"),
 ];
 
 /// Keys of a service.
@@ -177,21 +167,15 @@ const fn flag(name: &'static str, value: bool, fatal: bool) -> LaterFlag {
 
 /// The flags of `agent` that this version does not act on.
 pub(crate) const FLAGS_LATER: &[LaterFlag] = &[
-    flag("advertise-wan", true, true),
     flag("allow-write-http-from", true, true),
     flag("grpc-tls-port", true, true),
     flag("https-port", true, true),
     flag("primary-gateway", true, true),
     flag("read-replica", false, true),
     flag("serf-lan-allowed-cidrs", true, true),
-    flag("serf-lan-bind", true, true),
     flag("serf-wan-allowed-cidrs", true, true),
-    flag("serf-wan-bind", true, true),
     flag("auto-reload-config", false, false),
     flag("disable-keyring-file", false, false),
-    flag("log-rotate-bytes", true, false),
-    flag("log-rotate-duration", true, false),
-    flag("log-rotate-max-files", true, false),
     flag("protocol", true, false),
     flag("raft-protocol", true, false),
     flag("syslog", false, false),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::findings::Place;
 use crate::config::flags::AgentFlags;
 use crate::config::raw::{Raw, Source};
 use crate::config::read::Findings;
@@ -89,7 +90,7 @@ pub(crate) fn parse(name: String, text: &str, findings: &Findings) -> Option<Sou
     match text::parse(text) {
         Ok(fields) => Some(Source { name, fields }),
         Err(error) => {
-            findings.error(format!("{name}:{}: {}", error.line, error.message));
+            findings.error_at(Place { file: name, line: error.line }, None, error.message);
             None
         }
     }

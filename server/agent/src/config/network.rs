@@ -2,37 +2,65 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::config::Listen;
 use crate::config::raw::{Port, Raw};
 use crate::config::read::Findings;
+use crate::config::sockaddr::{self, Interface};
+use crate::config::{Advertise, Listen};
 
-/// One literal address. Names and templates are refused, with the reason.
-pub(crate) fn address(key: &str, text: &str, findings: &Findings) -> Option<IpAddr> {
-    let text = text.trim();
-    if text.contains("{{") {
-        findings.error(format!("`{key}`: address templates are not part of this version; write the address itself instead of `{text}`"));
-        return None;
-    }
-    if text.starts_with("unix:") {
-        findings.error(format!("`{key}`: Unix sockets are not part of this version; write an IP address instead of `{text}`"));
-        return None;
-    }
-    let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse().ok();
-    if address.is_none() {
-        findings.error(format!("`{key}` needs an IP address, not `{text}`"));
-    }
-    address
+/// Turns texts into addresses, on a machine with these interfaces.
+pub(crate) struct Reading<'a> {
+    interfaces: &'a [Interface],
+    findings: &'a Findings,
 }
 
-/// Several addresses, separated by blanks.
-fn addresses(key: &str, texts: &[String], findings: &Findings) -> Vec<IpAddr> {
-    texts.iter().flat_map(|text| text.split_whitespace()).filter_map(|text| address(key, text, findings)).collect()
+impl<'a> Reading<'a> {
+    /// Reads on a machine with these interfaces.
+    pub(crate) fn new(interfaces: &'a [Interface], findings: &'a Findings) -> Self {
+        Reading { interfaces, findings }
+    }
+
+    /// The text of `key` with its templates worked out.
+    pub(crate) fn expand(&self, key: &str, text: &str) -> Option<String> {
+        if text.starts_with("unix:") {
+            self.findings.error(format!("`{key}`: Unix sockets are not part of this version; write an IP address instead of `{text}`"));
+            return None;
+        }
+        sockaddr::expand(text, self.interfaces).map_err(|error| self.findings.error(format!("`{key}`: {error}"))).ok()
+    }
+
+    /// One address.
+    pub(crate) fn address(&self, key: &str, text: &str) -> Option<IpAddr> {
+        let expanded = self.expand(key, text.trim())?;
+        let found: Vec<&str> = expanded.split_whitespace().collect();
+        match found.as_slice() {
+            [one] => self.literal(key, one),
+            [] => self.literal(key, text),
+            several => {
+                self.findings.error(format!("`{key}` is one address, and `{text}` gives several: {}", several.join(", ")));
+                None
+            }
+        }
+    }
+
+    /// Several addresses, separated by blanks.
+    fn addresses(&self, key: &str, texts: &[String]) -> Vec<IpAddr> {
+        let expanded: Vec<String> = texts.iter().filter_map(|text| self.expand(key, text.trim())).collect();
+        expanded.iter().flat_map(|text| text.split_whitespace()).filter_map(|text| self.literal(key, text)).collect()
+    }
+
+    fn literal(&self, key: &str, text: &str) -> Option<IpAddr> {
+        let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
+        let address = bare.parse().ok();
+        if address.is_none() {
+            self.findings.error(format!("`{key}` needs an IP address, not `{text}`"));
+        }
+        address
+    }
 }
 
 /// A DNS server: an address, with a port unless it is 53.
-pub(crate) fn recursor(text: &str, findings: &Findings) -> Option<SocketAddr> {
-    text.parse().ok().or_else(|| address("recursors", text, findings).map(|address| SocketAddr::new(address, 53)))
+pub(crate) fn recursor(text: &str, reading: &Reading<'_>) -> Option<SocketAddr> {
+    text.parse().ok().or_else(|| reading.address("recursors", text).map(|address| SocketAddr::new(address, 53)))
 }
 
 /// A port that may be off.
@@ -48,16 +76,20 @@ fn port(key: &str, port: Port, findings: &Findings) -> Option<u16> {
 }
 
 /// Where each face listens.
-pub(crate) fn listen(raw: &Raw, bind: IpAddr, findings: &Findings) -> Listen {
+pub(crate) fn listen(raw: &Raw, bind: IpAddr, reading: &Reading<'_>) -> Listen {
+    let findings = reading.findings;
     let loopback = ["127.0.0.1".to_owned()];
     let client = if raw.client_addr.is_empty() { &loopback[..] } else { &raw.client_addr };
-    let client = addresses("client_addr", client, findings);
+    let client = reading.addresses("client_addr", client);
     let face = |name: &str, own: &Option<String>, number: Port| -> Vec<SocketAddr> {
         let Some(port) = port(&format!("ports.{name}"), number, findings) else { return Vec::new() };
-        let own = own.as_ref().map(|text| addresses(&format!("addresses.{name}"), std::slice::from_ref(text), findings));
+        let own = own.as_ref().map(|text| reading.addresses(&format!("addresses.{name}"), std::slice::from_ref(text)));
         own.as_ref().unwrap_or(&client).iter().map(|&address| SocketAddr::new(address, port)).collect()
     };
-    let peer = |name: &str, number: Port| port(&format!("ports.{name}"), number, findings).map(|port| SocketAddr::new(bind, port));
+    let peer = |name: &str, own: &Option<String>, number: Port| {
+        let address = own.as_ref().and_then(|text| reading.address(name, text)).unwrap_or(bind);
+        port(&format!("ports.{name}"), number, findings).map(|port| SocketAddr::new(address, port))
+    };
     for (name, number) in [("https", raw.ports.https), ("grpc_tls", raw.ports.grpc_tls)] {
         if number != -1 {
             findings.error(format!("`ports.{name}`: TLS is not part of this version; set it to -1"));
@@ -67,9 +99,9 @@ pub(crate) fn listen(raw: &Raw, bind: IpAddr, findings: &Findings) -> Listen {
         http: face("http", &raw.addresses.http, raw.ports.http),
         grpc: face("grpc", &raw.addresses.grpc, raw.ports.grpc),
         dns: face("dns", &raw.addresses.dns, raw.ports.dns),
-        server: peer("server", raw.ports.server),
-        serf_lan: peer("serf_lan", raw.ports.serf_lan),
-        serf_wan: peer("serf_wan", raw.ports.serf_wan),
+        server: peer("server", &None, raw.ports.server),
+        serf_lan: peer("serf_lan", &raw.serf_lan, raw.ports.serf_lan),
+        serf_wan: peer("serf_wan", &raw.serf_wan, raw.ports.serf_wan),
     };
     refuse_shared_ports(&listen, findings);
     listen
@@ -98,10 +130,14 @@ fn refuse_shared_ports(listen: &Listen, findings: &Findings) {
 
 /// How others reach this node when nobody says so: the bind address, or the machine's only private
 /// address.
-pub(crate) fn advertise(bind: IpAddr, found: &[IpAddr], findings: &Findings) -> Option<IpAddr> {
+pub(crate) fn advertise(bind: IpAddr, reading: &Reading<'_>) -> Option<IpAddr> {
     if !bind.is_unspecified() {
         return Some(bind);
     }
+    let findings = reading.findings;
+    let mut found: Vec<IpAddr> = reading.interfaces.iter().map(|one| one.address).filter(IpAddr::is_ipv4).collect();
+    found.sort();
+    found.dedup();
     let private: Vec<IpAddr> = found.iter().copied().filter(is_private).collect();
     let usable: Vec<IpAddr> =
         if private.is_empty() { found.iter().copied().filter(|address| !address.is_loopback()).collect() } else { private };
@@ -124,24 +160,46 @@ fn is_private(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if v4.is_private() || shared(v4))
 }
 
-/// The IPv4 addresses of this machine's interfaces.
-pub(crate) fn of_this_machine() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let mut found: Vec<IpAddr> = interfaces.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip().into())).collect();
-    found.sort();
-    found.dedup();
-    found
+/// Where others reach this node: as the configuration says, else by `lan`.
+pub(crate) fn advertised(raw: &Raw, lan: IpAddr, reading: &Reading<'_>) -> Advertise {
+    let texts = &raw.advertise;
+    let given = |key: &str, text: &Option<String>, v4: Option<bool>| {
+        let address = reading.address(key, text.as_ref()?)?;
+        if address.is_unspecified() {
+            reading.findings.error(format!("`{key}` is where others reach this node, so it cannot be a wildcard address"));
+        }
+        if v4.is_some_and(|v4| v4 != address.is_ipv4()) {
+            reading.findings.error(format!("`{key}` is of the other family: `{address}`"));
+        }
+        Some(address)
+    };
+    let wan = given("advertise_addr_wan", &texts.wan, None).unwrap_or(lan);
+    let family = |address: IpAddr, v4: bool| (address.is_ipv4() == v4).then_some(address);
+    let lan_ipv4 = given("advertise_addr_ipv4", &texts.ipv4, Some(true)).or(family(lan, true));
+    let lan_ipv6 = given("advertise_addr_ipv6", &texts.ipv6, Some(false)).or(family(lan, false));
+    Advertise {
+        wan,
+        lan_ipv4,
+        lan_ipv6,
+        wan_ipv4: given("advertise_addr_wan_ipv4", &texts.wan_ipv4, Some(true)).or(family(wan, true)).or(lan_ipv4),
+        wan_ipv6: given("advertise_addr_wan_ipv6", &texts.wan_ipv6, Some(false)).or(family(wan, false)).or(lan_ipv6),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn interface(address: &str) -> Interface {
+        Interface { name: "eth0".into(), address: address.parse().unwrap(), prefix: 24, up: true, default: true }
+    }
+
     fn chosen(bind: &str, found: &[&str]) -> (Option<String>, usize, usize) {
         let findings = Findings::default();
-        let found: Vec<IpAddr> = found.iter().map(|address| address.parse().unwrap()).collect();
-        let chosen = advertise(bind.parse().unwrap(), &found, &findings).map(|address| address.to_string());
-        (chosen, findings.errors.into_inner().len(), findings.warnings.into_inner().len())
+        let found: Vec<Interface> = found.iter().map(|address| interface(address)).collect();
+        let chosen = advertise(bind.parse().unwrap(), &Reading::new(&found, &findings)).map(|address| address.to_string());
+        let (errors, warnings) = findings.into_parts();
+        (chosen, errors.len(), warnings.len())
     }
 
     #[test]
@@ -157,12 +215,12 @@ mod tests {
     #[test]
     fn recursors_may_name_their_port() {
         let findings = Findings::default();
-        let read = |text| recursor(text, &findings).map(|place| place.to_string());
+        let read = |text| recursor(text, &Reading::new(&[], &findings)).map(|place| place.to_string());
         assert_eq!(read("10.0.0.1").as_deref(), Some("10.0.0.1:53"));
         assert_eq!(read("10.0.0.1:5300").as_deref(), Some("10.0.0.1:5300"));
         assert_eq!(read("::1").as_deref(), Some("[::1]:53"));
         assert_eq!(read("[::1]:54").as_deref(), Some("[::1]:54"));
         assert_eq!(read("dns.example"), None);
-        assert_eq!(findings.errors.into_inner(), ["`recursors` needs an IP address, not `dns.example`"]);
+        assert_eq!(findings.into_errors(), ["`recursors` needs an IP address, not `dns.example`"]);
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use service::agent::{CheckRegistration, ServiceDefinition};
 
-use crate::config::definition;
+use crate::config::definition::{self, Defined};
 use crate::config::read::{Findings, Reader};
 use crate::config::sections::{
     Cluster, DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, TELEMETRY_LATER, TOP_LATER, WatchHistory, read_telemetry,
     set,
 };
 use crate::config::text::Field;
+use crate::log_file::Rotation;
 
 /// A file, or a fragment of the command line, that could be read.
 pub(crate) struct Source {
@@ -47,6 +48,16 @@ pub(crate) struct Addresses {
     pub(crate) grpc_tls: Option<String>,
 }
 
+/// Where others reach this node, beside `advertise_addr`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AdvertiseTexts {
+    pub(crate) ipv4: Option<String>,
+    pub(crate) ipv6: Option<String>,
+    pub(crate) wan: Option<String>,
+    pub(crate) wan_ipv4: Option<String>,
+    pub(crate) wan_ipv6: Option<String>,
+}
+
 /// The sum of the sources so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Raw {
@@ -60,6 +71,9 @@ pub(crate) struct Raw {
     pub(crate) node_meta: BTreeMap<String, String>,
     pub(crate) bind_addr: String,
     pub(crate) advertise_addr: Option<String>,
+    pub(crate) advertise: AdvertiseTexts,
+    pub(crate) serf_lan: Option<String>,
+    pub(crate) serf_wan: Option<String>,
     pub(crate) client_addr: Vec<String>,
     pub(crate) addresses: Addresses,
     pub(crate) ports: Ports,
@@ -68,6 +82,7 @@ pub(crate) struct Raw {
     pub(crate) log_level: String,
     pub(crate) log_json: bool,
     pub(crate) log_file: Option<String>,
+    pub(crate) log_rotation: Rotation,
     pub(crate) domain: String,
     pub(crate) alt_domain: Option<String>,
     pub(crate) recursors: Vec<String>,
@@ -83,8 +98,8 @@ pub(crate) struct Raw {
     pub(crate) local_script_checks: bool,
     pub(crate) watch_history: WatchHistory,
     pub(crate) cluster: Cluster,
-    pub(crate) services: Vec<ServiceDefinition>,
-    pub(crate) checks: Vec<CheckRegistration>,
+    pub(crate) services: Vec<Defined<ServiceDefinition>>,
+    pub(crate) checks: Vec<Defined<CheckRegistration>>,
 }
 
 impl Raw {
@@ -101,6 +116,9 @@ impl Raw {
             node_meta: BTreeMap::new(),
             bind_addr: if dev { "127.0.0.1" } else { "0.0.0.0" }.into(),
             advertise_addr: None,
+            advertise: AdvertiseTexts::default(),
+            serf_lan: None,
+            serf_wan: None,
             client_addr: Vec::new(),
             addresses: Addresses::default(),
             ports: Ports { http: 8500, grpc: 8502, dns: 8600, server: 8300, serf_lan: 8301, serf_wan: 8302, https: -1, grpc_tls: -1 },
@@ -109,6 +127,7 @@ impl Raw {
             log_level: "info".into(),
             log_json: false,
             log_file: None,
+            log_rotation: Rotation::default(),
             domain: "consul".into(),
             alt_domain: Some("lictor".into()),
             recursors: Vec::new(),
@@ -155,6 +174,14 @@ impl Raw {
     fn read_network(&mut self, keys: &mut Reader<'_>) {
         set(&mut self.bind_addr, keys.text("bind_addr"));
         set(&mut self.advertise_addr, keys.text("advertise_addr").map(Some));
+        let advertise = &mut self.advertise;
+        set(&mut advertise.ipv4, keys.text("advertise_addr_ipv4").map(Some));
+        set(&mut advertise.ipv6, keys.text("advertise_addr_ipv6").map(Some));
+        set(&mut advertise.wan, keys.text("advertise_addr_wan").map(Some));
+        set(&mut advertise.wan_ipv4, keys.text("advertise_addr_wan_ipv4").map(Some));
+        set(&mut advertise.wan_ipv6, keys.text("advertise_addr_wan_ipv6").map(Some));
+        set(&mut self.serf_lan, keys.text("serf_lan").map(Some));
+        set(&mut self.serf_wan, keys.text("serf_wan").map(Some));
         self.client_addr.extend(keys.texts("client_addr"));
         let addresses = &mut self.addresses;
         keys.sections("addresses", &[], |keys| {
@@ -183,6 +210,9 @@ impl Raw {
         set(&mut self.log_level, keys.text("log_level"));
         set(&mut self.log_json, keys.flag("log_json"));
         set(&mut self.log_file, keys.text("log_file").map(Some));
+        set(&mut self.log_rotation.bytes, keys.number::<i64>("log_rotate_bytes").map(|bytes| bytes.max(0) as u64));
+        set(&mut self.log_rotation.duration, keys.duration("log_rotate_duration"));
+        set(&mut self.log_rotation.files_max, keys.number("log_rotate_max_files"));
         for nothing_to_disable in ["disable_update_check", "disable_anonymous_signature", "disable_remote_exec"] {
             keys.flag(nothing_to_disable);
         }

@@ -3,34 +3,14 @@
 //! A mistake does not end the reading: all of a file's mistakes are collected, each with file and
 //! line, so that one start is enough to see them.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::duration;
+pub(crate) use crate::config::findings::Findings;
+use crate::config::findings::Place;
 use crate::config::text::{Field, Node, Value};
 use crate::nearest;
-
-/// What is wrong with the configuration so far, and what is merely worth saying.
-#[derive(Default)]
-pub(crate) struct Findings {
-    /// The agent does not start with these.
-    pub(crate) errors: RefCell<Vec<String>>,
-    /// The agent starts and says these.
-    pub(crate) warnings: RefCell<Vec<String>>,
-}
-
-impl Findings {
-    /// Adds an error.
-    pub(crate) fn error(&self, text: impl Into<String>) {
-        self.errors.borrow_mut().push(text.into());
-    }
-
-    /// Adds a warning.
-    pub(crate) fn warn(&self, text: impl Into<String>) {
-        self.warnings.borrow_mut().push(text.into());
-    }
-}
 
 /// A key that is Consul's and that this version does not act on.
 #[derive(Clone, Copy)]
@@ -66,8 +46,16 @@ impl<'a> Reader<'a> {
 
     /// Adds an error about this section.
     pub(crate) fn refuse(&self, text: &str) {
-        let line = self.fields.first().map_or(1, |field| field.line);
-        self.findings.error(format!("{}:{line}: {text}", self.file));
+        self.findings.error_at(self.place(), None, text);
+    }
+
+    /// Where this section stands.
+    pub(crate) fn place(&self) -> Place {
+        self.at(self.fields.first().map_or(1, |field| field.line))
+    }
+
+    fn at(&self, line: usize) -> Place {
+        Place { file: self.file.to_owned(), line }
     }
 
     /// A string; a number or boolean stands for its text.
@@ -172,18 +160,20 @@ impl<'a> Reader<'a> {
             if self.asked.iter().any(|key| self.same(&field.key, key)) || field.key.starts_with("//") {
                 continue;
             }
-            let place = format!("{}:{}: ", self.file, field.line);
+            let place = self.at(field.line);
             let key = format!("{}{}", self.path, field.key);
             match later.iter().find(|later| self.same(&field.key, later.key)) {
                 Some(_) if is_off(&field.value.value) => {}
                 Some(later) if later.fatal => {
-                    self.findings.error(format!("{place}`{key}` is not part of this version; remove it to start without what it asks for"));
+                    let text = format!("`{key}` is not part of this version; remove it to start without what it asks for");
+                    self.findings.error_at(place, Some(key), text);
                 }
-                Some(_) => self.findings.warn(format!("{place}`{key}` is not part of this version and is ignored")),
+                Some(_) => self.findings.warn(format!("{place}: `{key}` is not part of this version and is ignored")),
                 None => {
                     let known = self.asked.iter().copied().chain(later.iter().map(|later| later.key));
                     let hint = nearest::hint(&field.key, known, |near| format!("{}{near}", self.path));
-                    self.findings.error(format!("{place}unknown key `{key}`{hint}"));
+                    let text = format!("unknown key `{key}`{hint}");
+                    self.findings.error_at(place, Some(key), text);
                 }
             }
         }
@@ -192,10 +182,9 @@ impl<'a> Reader<'a> {
     fn scalar<T>(&mut self, key: &'static str, wanted: &str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
         let found = self.take(key);
         if let [first, .., last] = found.as_slice() {
-            self.findings.error(format!(
-                "{}:{}: `{}{key}` is given a second time; line {} has it already",
-                self.file, last.line, self.path, first.line
-            ));
+            let path = format!("{}{key}", self.path);
+            let text = format!("`{path}` is given a second time; line {} has it already", first.line);
+            self.findings.error_at(self.at(last.line), Some(path), text);
         }
         let node = &found.last()?.value;
         if node.value == Value::Null {
@@ -214,7 +203,9 @@ impl<'a> Reader<'a> {
 
     fn mismatch(&self, key: &str, node: &Node, wanted: &str) {
         let found = as_text(&node.value).map_or_else(|| node.value.kind().to_owned(), |text| format!("`{text}`"));
-        self.findings.error(format!("{}:{}: `{}{key}` needs {wanted}, found {found}", self.file, node.line, self.path));
+        let path = format!("{}{key}", self.path);
+        let text = format!("`{path}` needs {wanted}, found {found}");
+        self.findings.error_at(self.at(node.line), Some(path), text);
     }
 
     /// The blocks under `key`: repeated, or one, or a list of them.
@@ -249,7 +240,11 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, key: &'static str) -> Vec<&'a Field> {
         self.asked.push(key);
-        self.fields.iter().copied().filter(|field| self.same(&field.key, key)).collect()
+        let found: Vec<&'a Field> = self.fields.iter().copied().filter(|field| self.same(&field.key, key)).collect();
+        if let Some(last) = found.last() {
+            self.findings.note(format!("{}{key}", self.path), self.at(last.line));
+        }
+        found
     }
 
     fn same(&self, written: &str, key: &str) -> bool {
@@ -292,7 +287,10 @@ mod tests {
         let mut reader = Reader::new("a.hcl", &fields, &findings);
         read(&mut reader);
         reader.finish(later);
-        (findings.errors.into_inner(), findings.warnings.into_inner())
+        {
+            let (errors, warnings) = findings.into_parts();
+            (errors.iter().map(ToString::to_string).collect(), warnings)
+        }
     }
 
     #[test]

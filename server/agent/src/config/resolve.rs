@@ -4,23 +4,29 @@ use std::path::PathBuf;
 
 use service::agent::Scripts;
 
-use crate::config::network;
+use crate::config::network::{self, Reading};
 use crate::config::raw::Raw;
 use crate::config::read::Findings;
+use crate::config::sockaddr::Interface;
 use crate::config::{Cluster, Config, Dns, Log};
 
-/// The configuration; `None` only when an error is among the findings.
-pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
+/// The configuration on a machine with these interfaces; `None` only when an error is among the
+/// findings.
+pub(crate) fn resolve(raw: Raw, interfaces: &[Interface], findings: &Findings) -> Option<Config> {
+    let reading = Reading::new(interfaces, findings);
     let bootstrap_expect = expect(&raw, findings);
-    let cluster = cluster(&raw, findings);
+    let cluster = cluster(&raw, &reading, findings);
     bounds(&raw, findings);
     node_meta(&raw, findings);
-    let bind_addr = network::address("bind_addr", &raw.bind_addr, findings);
-    let listen = bind_addr.map(|bind| network::listen(&raw, bind, findings));
-    let advertise_addr = match &raw.advertise_addr {
-        Some(text) => network::address("advertise_addr", text, findings),
-        None => bind_addr.and_then(|bind| network::advertise(bind, &network::of_this_machine(), findings)),
+    let bind_addr = reading.address("bind_addr", &raw.bind_addr);
+    let listen = bind_addr.map(|bind| network::listen(&raw, bind, &reading));
+    let advertise_addr = match (&raw.advertise_addr, &raw.advertise.ipv4, &raw.advertise.ipv6) {
+        (Some(text), ..) => reading.address("advertise_addr", text),
+        (None, Some(text), _) if bind_addr.is_some_and(|bind| bind.is_ipv4()) => reading.address("advertise_addr_ipv4", text),
+        (None, _, Some(text)) if bind_addr.is_some_and(|bind| bind.is_ipv6()) => reading.address("advertise_addr_ipv6", text),
+        _ => bind_addr.and_then(|bind| network::advertise(bind, &reading)),
     };
+    let advertise = advertise_addr.map(|lan| network::advertised(&raw, lan, &reading));
     if advertise_addr.is_some_and(|address| address.is_unspecified()) {
         findings.error("`advertise_addr` is where others reach this node, so it cannot be a wildcard address");
     }
@@ -29,7 +35,7 @@ pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
     let node_name = node_name(&raw, findings);
     let node_id = node_id(&raw, findings);
     let datacenter = datacenter(&raw, findings);
-    let dns = dns(&raw, findings);
+    let dns = dns(&raw, &reading, findings);
     Some(Config {
         dev: raw.dev,
         server: raw.server,
@@ -41,10 +47,16 @@ pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
         node_meta: raw.node_meta,
         bind_addr: bind_addr?,
         advertise_addr: advertise_addr?,
+        advertise: advertise?,
         listen: listen?,
         data_dir,
         pid_file: raw.pid_file.filter(|path| !path.is_empty()).map(PathBuf::from),
-        log: Log { level: level.ok()?, json: raw.log_json, file: raw.log_file.filter(|path| !path.is_empty()).map(PathBuf::from) },
+        log: Log {
+            level: level.ok()?,
+            json: raw.log_json,
+            file: raw.log_file.filter(|path| !path.is_empty()).map(PathBuf::from),
+            rotation: raw.log_rotation,
+        },
         dns,
         http: raw.http,
         limits: raw.limits,
@@ -59,8 +71,8 @@ pub(crate) fn resolve(raw: Raw, findings: &Findings) -> Option<Config> {
             (false, false) => Scripts::Disabled,
         },
         watch_history: raw.watch_history,
-        services: raw.services,
-        checks: raw.checks,
+        services: raw.services.into_iter().map(|service| service.value).collect(),
+        checks: raw.checks.into_iter().map(|check| check.value).collect(),
         warnings: Vec::new(),
     })
 }
@@ -83,8 +95,16 @@ fn expect(raw: &Raw, findings: &Findings) -> u32 {
     })
 }
 
-fn cluster(raw: &Raw, findings: &Findings) -> Cluster {
-    let cluster = raw.cluster.clone();
+fn cluster(raw: &Raw, reading: &Reading<'_>, findings: &Findings) -> Cluster {
+    let mut cluster = raw.cluster.clone();
+    for (key, list) in [
+        ("start_join", &mut cluster.join),
+        ("retry_join", &mut cluster.retry_join),
+        ("start_join_wan", &mut cluster.join_wan),
+        ("retry_join_wan", &mut cluster.retry_join_wan),
+    ] {
+        *list = list.iter().filter_map(|text| if text.contains("{{") { reading.expand(key, text) } else { Some(text.clone()) }).collect();
+    }
     if let Some(key) = &cluster.encrypt
         && let Err(error) = gossip::Key::from_base64(key)
     {
@@ -97,9 +117,9 @@ fn cluster(raw: &Raw, findings: &Findings) -> Cluster {
         );
     }
     for address in cluster.join.iter().chain(&cluster.retry_join).chain(&cluster.join_wan).chain(&cluster.retry_join_wan) {
-        if address.contains('=') || address.contains("{{") || address.trim().is_empty() {
+        if address.contains('=') || address.trim().is_empty() {
             findings.error(format!(
-                "`{address}` is no address to join; cloud discovery and templates are not part of this version: write `host` or `host:port`"
+                "`{address}` is no address to join; cloud discovery is not part of this version: write `host` or `host:port`"
             ));
         }
     }
@@ -187,12 +207,12 @@ fn datacenter(raw: &Raw, findings: &Findings) -> String {
     name
 }
 
-fn dns(raw: &Raw, findings: &Findings) -> Dns {
+fn dns(raw: &Raw, reading: &Reading<'_>, findings: &Findings) -> Dns {
     let alt_domain = raw.alt_domain.as_deref().filter(|text| !text.is_empty());
     Dns {
         domain: domain("domain", &raw.domain, findings),
         alt_domain: alt_domain.map(|text| domain("alt_domain", text, findings)),
-        recursors: raw.recursors.iter().filter_map(|text| network::recursor(text, findings)).collect(),
+        recursors: raw.recursors.iter().filter_map(|text| network::recursor(text, reading)).collect(),
         ..raw.dns.clone()
     }
 }

@@ -114,7 +114,8 @@ fn mistakes_say_what_and_what_to_do() {
         ("datacenter = \"a b\"", "`datacenter` must be"),
         ("node_name = \"a b\"", "the node name `a b`"),
         ("node_id = \"x\"", "`node_id` is a UUID"),
-        ("bind_addr = \"{{ GetPrivateIP }}\"", "address templates are not part of this version"),
+        ("bind_addr = \"{{ GetInterfaceIP \\\"none0\\\" }}\"", "fits no address of this machine"),
+        ("advertise_addr_wan = \"{{ GetNothing }}\"", "`GetNothing` is no source of addresses"),
         ("client_addr = \"unix:///x\"", "Unix sockets are not part of this version"),
         ("advertise_addr = \"0.0.0.0\"", "cannot be a wildcard"),
         ("ports { http = 70000 }", "`ports.http` is a port from 0 to 65535, or -1"),
@@ -174,4 +175,61 @@ fn harmless_keys_of_consul_only_warn() {
     let config = hcl("ui_config { enabled = true }\nenable_debug = true\nautopilot { cleanup_dead_servers = true }").unwrap();
     assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
     assert!(hcl("acl { enabled = false }\nconnect { enabled = false }\nverify_incoming = false").unwrap().warnings.is_empty());
+}
+
+#[test]
+fn addresses_may_be_templates() {
+    let config = hcl(r#"
+        client_addr = "{{ GetAllInterfaces | include \"flags\" \"loopback\" | include \"type\" \"IPv4\" | attr \"address\" }} ::1"
+        serf_lan = "127.0.0.2"  serf_wan = "127.0.0.3"  advertise_addr_wan = "203.0.113.9"  advertise_addr_ipv6 = "fd00::9"
+        retry_join = ["{{ GetAllInterfaces | include \"name\" \"^lo$\" | include \"type\" \"IPv4\" | attr \"address\" }}:8301"]
+    "#)
+    .unwrap();
+    assert_eq!(config.listen.http, ["127.0.0.1:8500".parse().unwrap(), "[::1]:8500".parse().unwrap()]);
+    assert_eq!((config.listen.serf_lan, config.listen.serf_wan), ("127.0.0.2:8301".parse().ok(), "127.0.0.3:8302".parse().ok()));
+    let Advertise { wan, lan_ipv4, lan_ipv6, wan_ipv4, wan_ipv6 } = config.advertise;
+    assert_eq!((wan.to_string().as_str(), wan_ipv4, wan_ipv6), ("203.0.113.9", Some(wan), lan_ipv6));
+    assert_eq!((lan_ipv4, lan_ipv6), (Some(config.advertise_addr), "fd00::9".parse().ok()));
+    assert_eq!(config.cluster.retry_join, ["127.0.0.1:8301"]);
+}
+
+#[test]
+fn a_mistake_is_told_with_file_line_and_key() {
+    let home = tempfile::tempdir().unwrap();
+    let path = file(home.path(), "a.hcl", "datacenter = \"ok\"\n\nlimits {\n  kv_max_value_size = 0\n}\nservice {\n  prot = 1\n}\n");
+    let name = path.display().to_string();
+    let error = Config::load(&AgentFlags { config_paths: vec![path], ..dev() }).unwrap_err();
+    let places: Vec<_> = error.0.iter().map(|mistake| (mistake.place.clone(), mistake.field.as_deref())).collect();
+    let at = |line| Some(Place { file: name.clone(), line });
+    assert!(places.contains(&(at(7), Some("service.prot"))), "{error}");
+    assert!(places.contains(&(at(7), None)), "the service needs a name: {error}");
+    assert!(places.contains(&(at(4), Some("limits.kv_max_value_size"))), "{error}");
+}
+
+#[test]
+fn definitions_that_cannot_be_registered_are_told_with_their_place() {
+    let cases = [
+        (
+            "service {\n name = \"web\"\n check {\n tcp = \"nowhere\"\n interval = \"1s\"\n }\n}",
+            ":2: service `web`: Invalid check: `nowhere`",
+        ),
+        ("\n\ncheck {\n name = \"c\"\n}", ":4: check `c`: Invalid check: TTL must be > 0 for TTL checks"),
+        (
+            "check {\n name = \"c\"\n ttl = \"1s\"\n tcp = \"h:1\"\n interval = \"1s\"\n}",
+            ":2: check `c`: Invalid check: Interval and TTL cannot both",
+        ),
+        ("check {\n name = \"c\"\n args = [\"true\"]\n interval = \"1s\"\n}", ":2: check `c`: Scripts are disabled"),
+        (
+            "service {\n name = \"web\"\n}\nservice {\n name = \"web\"\n}",
+            ":5: the service id `web` is taken: it is defined in -hcl fragment 1:2 already",
+        ),
+        (
+            "service {\n name = \"web\"\n check {\n ttl = \"1s\"\n }\n}\ncheck {\n id = \"service:web\"\n name = \"x\"\n ttl = \"1s\"\n}",
+            ":8: the check id `service:web` is taken",
+        ),
+    ];
+    for (text, part) in cases {
+        let error = hcl(text).unwrap_err().to_string();
+        assert!(error.contains(&format!("-hcl fragment 1{part}")), "{text}: {error}");
+    }
 }

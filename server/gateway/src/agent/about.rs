@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use serde_json::{Value, json};
 use service::cluster::{Member, PoolKind, Status};
-use service::filter::{Selectable, Selected, Value};
+use service::filter::{self, Selectable, Selected};
 
 use crate::Gateway;
 use crate::catalog::chosen;
@@ -34,7 +35,6 @@ fn number(status: Status) -> u64 {
 /// `GET /v1/agent/self`
 pub(crate) fn about(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     let identity = gateway.service.identity();
-    let status = gateway.service.consensus_status();
     let mut json = Json::new();
     json.object(|json| {
         json.name("Config").object(|json| {
@@ -47,36 +47,144 @@ pub(crate) fn about(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
             json.name("Version").text(identity.version);
             json.name("BuildDate").text("");
         });
-        json.name("DebugConfig").object(|json| {
-            json.name("DevMode").flag(gateway.options.dev);
-            json.name("Datacenter").text(&identity.datacenter);
-            json.name("NodeName").text(&identity.node_name);
-            json.name("AdvertiseAddrLAN").text(&identity.address);
-            json.name("ServerPort").number(identity.server_port.into());
-        });
-        json.name("Coord").raw("null");
+        json.name("DebugConfig").raw(&debug_config(gateway).to_string());
+        json.name("Coord");
+        match gateway.service.own_coordinate() {
+            Some(at) => cluster::coordinate(json, &at),
+            None => _ = json.raw("null"),
+        }
         json.name("Member");
         member_shape(json, &gateway.service.this_member(PoolKind::Lan));
-        json.name("Stats").object(|json| {
-            json.name("consul").object(|json| {
-                json.name("server").text(if identity.server { "true" } else { "false" });
-                json.name("leader").text(if status.state == "leader" { "true" } else { "false" });
-                json.name("leader_addr").text(&gateway.service.leader_address().unwrap_or_default());
-                json.name("known_datacenters").text(&gateway.service.datacenters().len().to_string());
-            });
-            json.name("raft").object(|json| {
-                json.name("state").text(status.state);
-                for (name, number) in [("term", status.term), ("last_log_index", status.last_index), ("applied_index", status.applied)] {
-                    json.name(name).text(&number.to_string());
-                }
-                json.name("num_peers").text(&status.peers.len().saturating_sub(1).to_string());
-            });
-        });
-        json.name("Meta").nothing();
+        json.name("Stats").object(|json| stats(json, gateway, ask));
+        json.name("Meta").pairs(&gateway.service.agent().node().meta);
         json.name("xDS");
         ports(json, gateway.options.grpc_port);
     });
     Ok(gateway.json(ask, json))
+}
+
+/// The configuration, with what is only known since the agent runs.
+fn debug_config(gateway: &Gateway) -> Value {
+    let identity = gateway.service.identity();
+    let mut config = gateway.options.config.as_ref().map_or_else(|| json!({}), |config| config());
+    config["DevMode"] = gateway.options.dev.into();
+    config["Datacenter"] = (*identity.datacenter).into();
+    config["NodeID"] = (*identity.node_id).into();
+    config["NodeName"] = (*identity.node_name).into();
+    config["AdvertiseAddrLAN"] = (*identity.address).into();
+    config["ServerPort"] = identity.server_port.into();
+    config["TaggedAddresses"] =
+        gateway.service.agent().node().tagged_addresses.iter().map(|(tag, address)| (tag.to_string(), Value::from(&**address))).collect();
+    config
+}
+
+/// Figures for people, as text, by section.
+fn stats(json: &mut Json, gateway: &Gateway, ask: &Ask) {
+    let service = &gateway.service;
+    let (identity, status) = (service.identity(), service.consensus_status());
+    let agent = service.agent();
+    let checks = agent.checks(&ask.caller);
+    let of_kind = |wanted: &dyn Fn(&str) -> bool| checks.values().filter(|check| wanted(&check.kind)).count();
+    let ttls = of_kind(&|kind| kind == "ttl");
+    let idle = of_kind(&|kind| matches!(kind, "ttl" | "alias" | "maintenance"));
+    section(
+        json,
+        "agent",
+        [
+            ("check_monitors", (checks.len() - idle).to_string()),
+            ("check_ttls", ttls.to_string()),
+            ("checks", checks.len().to_string()),
+            ("services", agent.services(&ask.caller).len().to_string()),
+        ],
+    );
+    section(
+        json,
+        "build",
+        [
+            ("prerelease", String::new()),
+            ("revision", String::new()),
+            ("version", identity.version.to_owned()),
+            ("version_metadata", String::new()),
+        ],
+    );
+    section(
+        json,
+        "consul",
+        [
+            ("acl", "disabled".to_owned()),
+            ("bootstrap", (identity.expect == 1).to_string()),
+            ("known_datacenters", service.datacenters().len().to_string()),
+            ("known_servers", status.peers.len().to_string()),
+            ("leader", (status.state == "leader").to_string()),
+            ("leader_addr", service.leader_address().unwrap_or_default()),
+            ("server", identity.server.to_string()),
+        ],
+    );
+    if identity.server {
+        section(
+            json,
+            "raft",
+            [
+                ("applied_index", status.applied.to_string()),
+                ("commit_index", status.applied.to_string()),
+                ("last_contact", status.last_contact.map_or_else(|| "never".to_owned(), |ago| format!("{}ms", ago.as_millis()))),
+                ("last_log_index", status.last_index.to_string()),
+                ("last_log_term", status.term.to_string()),
+                ("num_peers", status.peers.len().saturating_sub(1).to_string()),
+                ("protocol_version", "3".to_owned()),
+                ("state", title_case(status.state)),
+                ("term", status.term.to_string()),
+            ],
+        );
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    section(
+        json,
+        "runtime",
+        [
+            ("arch", std::env::consts::ARCH.to_owned()),
+            ("cpu_count", processors.clone()),
+            ("goroutines", threads()),
+            ("max_procs", processors),
+            ("os", std::env::consts::OS.to_owned()),
+            ("version", format!("rust {}", env!("CARGO_PKG_RUST_VERSION"))),
+        ],
+    );
+    for (name, kind) in [("serf_lan", PoolKind::Lan), ("serf_wan", PoolKind::Wan)] {
+        if kind == PoolKind::Lan || identity.server {
+            let members = service.members(&ask.caller, kind).unwrap_or_default();
+            let in_state = |state: Status| members.iter().filter(|member| member.status == state).count().to_string();
+            section(
+                json,
+                name,
+                [
+                    ("encrypted", service.is_sealed(kind).to_string()),
+                    ("failed", in_state(Status::Failed)),
+                    ("left", in_state(Status::Left)),
+                    ("members", members.len().to_string()),
+                ],
+            );
+        }
+    }
+}
+
+fn section<const N: usize>(json: &mut Json, name: &'static str, figures: [(&'static str, String); N]) {
+    json.name(name).object(|json| {
+        for (name, figure) in figures {
+            json.name(name).text(&figure);
+        }
+    });
+}
+
+/// The state of a server as Consul writes it: `Leader`.
+fn title_case(state: &str) -> String {
+    let mut chars = state.chars();
+    chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect()
+}
+
+/// What runs side by side in this process.
+fn threads() -> String {
+    std::fs::read_dir("/proc/self/task").map_or(0, |tasks| tasks.count()).to_string()
 }
 
 /// Where gRPC is, under the name that tools look for.
@@ -145,10 +253,10 @@ impl Selectable for Listed {
     fn select<'a>(&'a self, head: &str, rest: &[Box<str>]) -> Option<Selected<'a>> {
         let member = &self.0;
         let value = match (head, rest) {
-            ("Name", []) => Value::Text(&member.name),
-            ("Port", []) => Value::Number(member.port.into()),
-            ("Tags", [tag]) => member.tags.get(&**tag).map_or(Value::Absent, |value| Value::Text(value)),
-            ("Status", []) => Value::Number(number(member.status)),
+            ("Name", []) => filter::Value::Text(&member.name),
+            ("Port", []) => filter::Value::Number(member.port.into()),
+            ("Tags", [tag]) => member.tags.get(&**tag).map_or(filter::Value::Absent, |value| filter::Value::Text(value)),
+            ("Status", []) => filter::Value::Number(number(member.status)),
             _ => return None,
         };
         Some(Selected::One(value))

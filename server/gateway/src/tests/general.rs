@@ -1,5 +1,8 @@
 //! What holds for every endpoint.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{Method, Request};
 use proptest::prelude::*;
@@ -7,7 +10,7 @@ use proptest::strategy::ValueTree;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::rig::{DEADLINE, Rig};
-use crate::GatewayOptions;
+use crate::{GatewayOptions, LiveOptions};
 
 #[tokio::test]
 async fn a_wrong_method_is_told_which_are_right() {
@@ -137,7 +140,8 @@ async fn answers_are_indented_on_request_or_by_default() {
 #[tokio::test]
 async fn configured_headers_and_blocked_endpoints_are_honoured() {
     let header = (http::HeaderName::from_static("access-control-allow-origin"), http::HeaderValue::from_static("*"));
-    let options = GatewayOptions { response_headers: vec![header], block_endpoints: vec!["/v1/agent".into()], ..Default::default() };
+    let live = LiveOptions { response_headers: vec![header], block_endpoints: vec!["/v1/agent".into()] };
+    let options = GatewayOptions { live: Arc::new(ArcSwap::from_pointee(live)), ..Default::default() };
     let rig = Rig::with(options).await;
     assert_eq!(rig.get("/v1/catalog/nodes").await.header("access-control-allow-origin"), "*");
     let got = rig.get("/v1/agent/self").await;

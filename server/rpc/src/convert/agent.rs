@@ -3,6 +3,7 @@
 use ::service::Error;
 use ::service::agent::{CheckRegistration, LocalService, ServiceDefinition};
 use ::service::cluster::{Coordinate, Member, Status};
+use ::service::host::{Host, Memory, Processor};
 use ::service::monitor::{Level, Told};
 use proto::v1;
 use std::sync::Arc;
@@ -10,6 +11,32 @@ use std::sync::Arc;
 use super::check::given_status;
 use super::{definition, service};
 use crate::status::invalid;
+
+/// The machine.
+pub(crate) fn host(host: Host) -> v1::GetHostResponse {
+    let used = host.memory.used();
+    let Memory { total, available, free, buffers, cached, swap_total, swap_free, .. } = host.memory;
+    let processor = |one: Processor| v1::HostProcessor { number: one.number, vendor: one.vendor, model: one.model, mhz: one.mhz };
+    let seconds = |seconds: u64| prost_types::Timestamp { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 };
+    let system = host.system;
+    let nanos = (host.collected_ns % 1_000_000_000) as i32;
+    v1::GetHostResponse {
+        memory: Some(v1::HostMemory { total, available, used, free, buffers, cached, swap_total, swap_free }),
+        processors: host.processors.into_iter().map(processor).collect(),
+        system: Some(v1::HostSystem {
+            host_name: system.host_name,
+            booted_at: Some(seconds(system.boot_time_s)),
+            processes: system.processes,
+            platform: system.platform,
+            platform_version: system.platform_version,
+            kernel_version: system.kernel_version,
+            architecture: system.architecture,
+        }),
+        disk: Some(v1::HostDisk { path: host.disk.path, total: host.disk.total, free: host.disk.free, used: host.disk.used }),
+        collected_at: Some(prost_types::Timestamp { nanos, ..seconds(host.collected_ns / 1_000_000_000) }),
+        errors: host.errors,
+    }
+}
 
 /// An instance to be registered, and whether it replaces the checks that were there before.
 pub(crate) fn register_service(request: v1::RegisterServiceRequest, token: Option<Arc<str>>) -> Result<(ServiceDefinition, bool), Error> {

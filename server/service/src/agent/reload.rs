@@ -32,7 +32,7 @@ pub struct Reloaded {
 pub type ReloadRequest = oneshot::Sender<Result<Reloaded, Error>>;
 
 /// What the configuration files defined last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Configured {
     services: BTreeMap<Str, ServiceDefinition>,
     checks: BTreeMap<Str, CheckRegistration>,
@@ -98,15 +98,27 @@ impl Agent {
     /// Brings what the configuration defines into line: what is new is registered, what changed is
     /// replaced, what is gone is deregistered; all else, and what programs registered, goes on as it
     /// is. Says whether services and whether checks differ. Definitions that make no sense are refused
-    /// before anything is changed.
+    /// before anything is changed; when one can't be registered, what was in force before is put back.
     pub async fn reconfigure(&self, services: Vec<ServiceDefinition>, checks: Vec<CheckRegistration>) -> Result<(bool, bool), Error> {
         self.check_definitions(&services, &checks)?;
         let mut next = Configured::default();
         services.iter().for_each(|definition| next.note_service(definition));
         checks.iter().for_each(|check| next.note_check(check));
-        let last = std::mem::take(&mut *self.inner.configured.lock());
+        let last = self.inner.configured.lock().clone();
         let changed = (last.services != next.services, last.checks != next.checks);
-        self.remove_gone(&last, &next).await;
+        if let Err(error) = self.replace_configured(&last, &next).await {
+            tracing::warn!(%error, "the new definitions could not be registered, those before are put back");
+            if let Err(error) = self.replace_configured(&next, &last).await {
+                tracing::error!(%error, "the definitions that were in force could not all be put back; reload again");
+            }
+            *self.inner.configured.lock() = last;
+            return Err(error);
+        }
+        *self.inner.configured.lock() = next;
+        Ok(changed)
+    }
+
+    async fn replace_configured(&self, last: &Configured, next: &Configured) -> Result<(), Error> {
         for (id, definition) in &next.services {
             if last.services.get(id) != Some(definition) {
                 self.register_configured(definition.clone()).await?;
@@ -118,8 +130,9 @@ impl Agent {
                 self.register_configured_check(check.clone()).await?;
             }
         }
-        *self.inner.configured.lock() = next;
-        Ok(changed)
+        // Last, because what is removed can't be put back as it was.
+        self.remove_gone(last, next).await;
+        Ok(())
     }
 
     fn check_definitions(&self, services: &[ServiceDefinition], checks: &[CheckRegistration]) -> Result<(), Error> {

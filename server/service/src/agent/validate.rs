@@ -157,6 +157,7 @@ fn definition(options: &AgentOptions, given: &CheckDefinition, id: &str, source:
         ..given.clone()
     };
     check_consistency(&definition).map_err(|what| Error::invalid(format!("Invalid check: {what}")).with("check_id", id))?;
+    check_one_kind(&definition).map_err(|what| Error::invalid(format!("Invalid check: {what}")).with("check_id", id))?;
     check_kind(options, &definition, source).map_err(|error| error.with("check_id", id))?;
     raise(&mut definition.interval_ms, INTERVAL_MS_MIN, id, "interval");
     raise(&mut definition.deregister_critical_after_ms, DEREGISTER_MS_MIN, id, "deregister_critical_service_after");
@@ -178,6 +179,28 @@ fn check_consistency(definition: &CheckDefinition) -> Result<(), &'static str> {
         (d.failures_before_warning > d.failures_before_critical, "FailuresBeforeWarning can't be higher than FailuresBeforeCritical"),
     ];
     rules.iter().find(|(broken, _)| *broken).map_or(Ok(()), |(_, what)| Err(*what))
+}
+
+/// A check of two kinds would be run as one of them, and nobody would know as which.
+fn check_one_kind(definition: &CheckDefinition) -> Result<(), String> {
+    let d = definition;
+    let kinds = [
+        ("ttl", d.ttl_ms.is_some()),
+        ("http", d.http.is_some()),
+        ("tcp", d.tcp.is_some()),
+        ("udp", d.udp.is_some()),
+        ("grpc", d.grpc.is_some()),
+        // A container is where the program runs.
+        ("args", !d.script_args.is_empty()),
+        ("h2ping", d.h2ping.is_some()),
+        ("alias", d.alias_node.is_some() || d.alias_service.is_some()),
+        ("os_service", d.os_service.is_some()),
+    ];
+    let given: Vec<String> = kinds.into_iter().filter(|(_, given)| *given).map(|(name, _)| format!("`{name}`")).collect();
+    match given.as_slice() {
+        [_, _, ..] => Err(format!("it is of several kinds at once ({}); register one check for each", given.join(", "))),
+        _ => Ok(()),
+    }
 }
 
 /// Whether this agent can run a check of this kind.

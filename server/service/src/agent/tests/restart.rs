@@ -176,3 +176,29 @@ async fn a_restart_is_no_new_beginning_for_a_critical_check() {
         assert!(since.abs_diff(began) < 60_000, "{since} is not {began}");
     });
 }
+
+#[tokio::test]
+async fn a_reload_that_fails_halfway_leaves_what_was() {
+    use sha2::{Digest, Sha256};
+    let dir = tempfile::tempdir().unwrap();
+    let rig = stored(dir.path()).await;
+    let named = |name: &str, port| ServiceDefinition {
+        service: ServiceInput { name: name.into(), port, ..Default::default() },
+        checks: vec![ttl("")],
+        token: None,
+    };
+    let before = vec![named("a", 1), named("gone", 2)];
+    rig.agent.reconfigure(before.clone(), vec![]).await.unwrap();
+    rig.agent.update_ttl(&caller(), "service:gone", Status::Passing, "").await.unwrap();
+    // What was stored under the id of a configured instance is removed, which fails for a directory.
+    let place: String = Sha256::digest("z").iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::create_dir(dir.path().join("services").join(place).with_extension("json")).unwrap();
+
+    let after = vec![named("a", 9), named("new", 3), named("z", 4)];
+    refused(rig.agent.reconfigure(after.clone(), vec![])).await;
+    let services = rig.agent.services(&caller());
+    assert_eq!(services.iter().map(|(id, service)| (&**id, service.row.port)).collect::<Vec<_>>(), [("a", 1), ("gone", 2)]);
+    assert_eq!(rig.agent.checks(&caller()).keys().map(|id| &**id).collect::<Vec<_>>(), ["service:a", "service:gone"]);
+    assert_eq!(rig.check("service:gone").status, Status::Passing, "it was never touched");
+    assert_eq!(rig.agent.reconfigure(before, vec![]).await.unwrap(), (false, false), "it is known what is in force");
+}
