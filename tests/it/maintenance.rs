@@ -1,10 +1,26 @@
 //! Maintenance mode: out of work and back, on every face, and over a restart.
 
 use harness::{Node, PATIENCE, eventually};
+use lictor_client::v1;
 use serde_json::json;
 
 fn found(node: &Node) -> usize {
     node.dig(&["web.service.consul"]).data("A").len()
+}
+
+/// The health of the service as its agent tells it over gRPC.
+fn health_over_grpc(node: &Node) -> v1::HealthStatus {
+    use v1::agent_service_client::AgentServiceClient;
+    use v1::get_service_health_request::Subject;
+    let address = format!("http://{}", node.addresses().grpc);
+    let ask = async {
+        let mut agent = AgentServiceClient::connect(address).await.unwrap();
+        let request = v1::GetServiceHealthRequest { subject: Some(Subject::Service("web".into())) };
+        let told = agent.get_service_health(request).await.unwrap().into_inner();
+        assert_eq!(told.instances.len(), 1);
+        told.status()
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(ask)
 }
 
 fn register(node: &Node) {
@@ -22,6 +38,7 @@ fn an_instance_is_taken_out_of_work_and_put_back() {
     let check = node.get("/v1/agent/checks").json()["_service_maintenance:web"].clone();
     assert_eq!((&check["Status"], &check["Notes"], &check["Type"]), (&"critical".into(), &"new disk".into(), &"maintenance".into()));
     assert_eq!(node.get("/v1/agent/health/service/id/web?format=text").expect(503).text(), "maintenance");
+    assert_eq!(health_over_grpc(&node), v1::HealthStatus::Maintenance);
     node.stop();
     node.restart();
     assert_eq!(node.get("/v1/agent/checks").json()["_service_maintenance:web"]["Notes"], "new disk");

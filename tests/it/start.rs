@@ -197,3 +197,53 @@ fn data_is_for_its_owner_only() {
     let mode = std::fs::metadata(node.setup().data_dir()).unwrap().permissions().mode();
     assert_eq!(mode & 0o007, 0, "{mode:o}");
 }
+
+#[test]
+fn addresses_are_worked_out_on_the_machine() {
+    isolated("start::addresses_are_worked_out_on_the_machine", || {
+        let added = std::process::Command::new(tool("ip")).args(["address", "add", "10.5.6.7/24", "dev", "lo"]).status().unwrap();
+        assert!(added.success(), "the private network gets an address");
+        let refused = refusal(&Setup::dev().default_ports().flag(r#"-bind={{ GetInterfaceIP "eth7" }}"#));
+        assert!(refused.contains("`bind_addr`") && refused.contains("lo 10.5.6.7/24"), "{refused}");
+        let node = Setup::dev()
+            .default_ports()
+            .flag(r#"-bind={{ GetInterfaceIP "lo" }}"#)
+            .flag(r#"-client={{ GetAllInterfaces | include "network" "10.0.0.0/8" | attr "address" }} 127.0.0.1"#)
+            .flag("-serf-lan-bind={{ GetPrivateIP }}")
+            .flag("-advertise-wan=203.0.113.9")
+            .start();
+        let told = node.get("/v1/agent/self").expect(200).json();
+        assert_eq!(told["DebugConfig"]["ClientAddrs"], serde_json::json!(["10.5.6.7", "127.0.0.1"]));
+        assert_eq!((&told["DebugConfig"]["BindAddr"], &told["Member"]["Addr"]), (&"10.5.6.7".into(), &"10.5.6.7".into()));
+        let name = told["Config"]["NodeName"].as_str().unwrap();
+        let tagged = &node.get(&format!("/v1/catalog/node/{name}")).expect(200).json()["Node"]["TaggedAddresses"];
+        assert_eq!(
+            (&tagged["lan"], &tagged["wan"], &tagged["wan_ipv4"]),
+            (&"10.5.6.7".into(), &"203.0.113.9".into(), &"203.0.113.9".into())
+        );
+    });
+}
+
+#[test]
+fn a_log_file_does_not_grow_for_ever() {
+    let setup = Setup::dev();
+    let folder = setup.home().join("log");
+    std::fs::create_dir(&folder).unwrap();
+    let node = setup
+        .flag("-log-level=debug")
+        .flag(format!("-log-file={}/agent.log", folder.display()))
+        .flag("-log-rotate-bytes=300")
+        .flag("-log-rotate-max-files=2")
+        .start();
+    let files = || std::fs::read_dir(&folder).unwrap().count();
+    eventually!(PATIENCE, {
+        // Each reload is a line.
+        node.put("/v1/agent/reload", "").expect(200);
+        files() == 3
+    });
+    for _ in 0..5 {
+        node.put("/v1/agent/reload", "").expect(200);
+    }
+    assert_eq!(files(), 3, "two old files and the present one");
+    assert!(std::fs::read_to_string(folder.join("agent.log")).unwrap().contains("lictor"));
+}

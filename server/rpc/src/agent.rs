@@ -166,6 +166,32 @@ impl AgentService for Face {
         self.stop.run_until_cancelled(found).await.unwrap_or_else(|| Err(shutting_down()))
     }
 
+    async fn get_service_health(
+        &self,
+        request: Request<v1::GetServiceHealthRequest>,
+    ) -> Result<Response<v1::GetServiceHealthResponse>, Status> {
+        answer(async {
+            use v1::get_service_health_request::Subject;
+            let (caller, v1::GetServiceHealthRequest { subject }) = open(request)?;
+            let agent = self.service.agent();
+            let found = match subject {
+                Some(Subject::ServiceId(id)) => vec![agent.health_by_id(&caller, &id)?],
+                Some(Subject::Service(name)) => {
+                    let found = agent.health_by_name(&caller, &name);
+                    if found.is_empty() {
+                        return Err(unknown_service(&name));
+                    }
+                    found
+                }
+                None => return Err(invalid("subject", "give `service_id` or `service`")),
+            };
+            let worst = found.iter().map(|instance| instance.status).max().unwrap_or_default();
+            let instances = found.iter().map(convert::instance_health).collect();
+            Ok(v1::GetServiceHealthResponse { status: convert::aggregate(worst).into(), instances })
+        })
+        .await
+    }
+
     async fn get_host(&self, request: Request<v1::GetHostRequest>) -> Result<Response<v1::GetHostResponse>, Status> {
         answer(async {
             let (caller, v1::GetHostRequest {}) = open(request)?;

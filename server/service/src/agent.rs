@@ -9,6 +9,7 @@
 //! ```
 
 mod alias;
+mod health;
 mod local;
 mod maintenance;
 mod model;
@@ -35,6 +36,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use health::{Aggregate, InstanceHealth};
 pub use model::{AgentOptions, CheckRegistration, LocalService, Scripts, ServiceDefinition, Source};
 pub use reload::{ReloadRequest, Reloaded};
 pub use upstream::Upstream;

@@ -22,6 +22,8 @@ pub(crate) enum Unit {
     Mebibytes,
     /// KiB: fewer are better.
     Kibibytes,
+    /// Hundredths: fewer are better.
+    Percent,
 }
 
 impl Unit {
@@ -32,6 +34,7 @@ impl Unit {
             Unit::Seconds => " s",
             Unit::Mebibytes => " MiB",
             Unit::Kibibytes => " KiB",
+            Unit::Percent => " %",
         }
     }
 

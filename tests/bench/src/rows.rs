@@ -1,6 +1,7 @@
 //! The rows, in groups: each group starts an agent of its own, so that none sees what another left.
 
 mod blocking;
+mod checks;
 mod cluster;
 mod dns;
 mod health;
@@ -44,12 +45,13 @@ struct Group {
 }
 
 /// All groups, in the order in which they run.
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     Group { name: "idle", rows: &idle::ROWS, run: idle::run },
     Group { name: "keys", rows: &keys::ROWS, run: keys::run },
     Group { name: "dns", rows: &dns::ROWS, run: dns::run },
     Group { name: "health", rows: &health::ROWS, run: health::run },
     Group { name: "blocking", rows: &blocking::ROWS, run: blocking::run },
+    Group { name: "checks", rows: &checks::ROWS, run: checks::run },
     Group { name: "watches", rows: &watches::ROWS, run: watches::run },
     Group { name: "cluster", rows: &cluster::ROWS, run: cluster::run },
     Group { name: "million", rows: &million::ROWS, run: million::run },

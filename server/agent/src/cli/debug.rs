@@ -211,7 +211,7 @@ fn check_shape(row: &v1::Check) -> Value {
 }
 
 fn host_shape(host: &v1::GetHostResponse) -> Value {
-    let memory = host.memory.clone().unwrap_or_default();
+    let memory = host.memory.unwrap_or_default();
     let system = host.system.clone().unwrap_or_default();
     let disk = host.disk.clone().unwrap_or_default();
     json!({

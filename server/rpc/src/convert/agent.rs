@@ -1,7 +1,7 @@
 //! Registrations with the local agent.
 
 use ::service::Error;
-use ::service::agent::{CheckRegistration, LocalService, ServiceDefinition};
+use ::service::agent::{Aggregate, CheckRegistration, InstanceHealth, LocalService, ServiceDefinition};
 use ::service::cluster::{Coordinate, Member, Status};
 use ::service::host::{Host, Memory, Processor};
 use ::service::monitor::{Level, Told};
@@ -11,6 +11,25 @@ use std::sync::Arc;
 use super::check::given_status;
 use super::{definition, service};
 use crate::status::invalid;
+
+/// How an instance here does.
+pub(crate) fn instance_health(instance: &InstanceHealth) -> v1::LocalInstanceHealth {
+    v1::LocalInstanceHealth {
+        service: Some(local_service(&instance.service)),
+        status: aggregate(instance.status).into(),
+        checks: instance.checks.iter().map(|row| super::check::check(row)).collect(),
+    }
+}
+
+/// What several checks come to.
+pub(crate) fn aggregate(status: Aggregate) -> v1::HealthStatus {
+    match status {
+        Aggregate::Passing => v1::HealthStatus::Passing,
+        Aggregate::Warning => v1::HealthStatus::Warning,
+        Aggregate::Critical => v1::HealthStatus::Critical,
+        Aggregate::Maintenance => v1::HealthStatus::Maintenance,
+    }
+}
 
 /// The machine.
 pub(crate) fn host(host: Host) -> v1::GetHostResponse {

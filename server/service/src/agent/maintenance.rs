@@ -18,6 +18,11 @@ const NODE_CHECK: &str = "_node_maintenance";
 /// Begins the id of an instance's check; the instance's id follows.
 const SERVICE_CHECK: &str = "_service_maintenance:";
 
+/// Whether a check is that of the maintenance mode.
+pub(super) fn is_maintenance(check: &Check) -> bool {
+    &*check.id == NODE_CHECK || check.id.starts_with(SERVICE_CHECK)
+}
+
 impl Agent {
     /// Takes the node, or with a `service_id` that instance, out of work, or back into it. Durable on
     /// return. To switch on what is on changes its reason; to switch off what is off does nothing.
