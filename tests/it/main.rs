@@ -16,6 +16,7 @@ mod exclusive;
 mod grpc;
 mod health;
 mod kv;
+mod lock;
 mod maintenance;
 mod monitor;
 mod powercut;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tonic::transport::Channel;
 
 use crate::agent::Agent;
@@ -11,10 +12,11 @@ use crate::error::Error;
 use crate::event::Events;
 use crate::health::Health;
 use crate::kv::Kv;
+use crate::lock::{Election, Lock, LockObserver, LockOptions, Semaphore};
 use crate::operator::Operator;
 use crate::options::Options;
 use crate::pool::Pool;
-use crate::session::Sessions;
+use crate::session::{SessionOptions, Sessions};
 use crate::status::Status;
 use crate::watch::{Target, WatchHandle, WatchOptions};
 
@@ -121,6 +123,52 @@ impl Client {
     /// Events to every agent.
     pub fn events(&self) -> Events<'_> {
         Events::new(&self.pool)
+    }
+
+    /// Waits for a lock, with a session of its own that is kept alive in the background and ends with
+    /// the lock. With [`Session::lock`](crate::Session::lock) several locks share one session.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::PutOptions;
+    ///
+    /// let lock = client.lock("jobs/nightly").await?;
+    /// client.kv().put_with("jobs/last", "42", PutOptions::new().fence(lock.fence()?)).await?;
+    /// lock.release().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn lock(&self, lock: impl Into<LockOptions>) -> Result<Lock, Error> {
+        self.lock_with(lock, SessionOptions::default()).await
+    }
+
+    /// As [`Client::lock`], with a session as the options say.
+    pub async fn lock_with(&self, lock: impl Into<LockOptions>, session: SessionOptions) -> Result<Lock, Error> {
+        crate::lock::acquire(&self.pool, session, lock.into()).await
+    }
+
+    /// A lock that `slots` may hold at once.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// let slot = client.semaphore("restart/web", 3).acquire().await?;
+    /// // at most three of us are here
+    /// slot.release().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn semaphore(&self, key: impl Into<Bytes>, slots: u32) -> Semaphore {
+        Semaphore::new(self.pool.clone(), key.into(), slots)
+    }
+
+    /// An election: one of many leads, and everybody can see who.
+    pub fn election(&self, key: impl Into<Bytes>) -> Election {
+        Election::new(self.pool.clone(), key.into())
+    }
+
+    /// Follows who holds a lock: who does now, then each change.
+    pub fn observe_lock(&self, key: impl Into<Bytes>) -> LockObserver {
+        LockObserver::new(self.pool.clone(), key.into(), false)
     }
 
     /// Watches `target`: what is there, then each change, in order, once.

@@ -8,6 +8,8 @@ use proto::v1::ErrorReason;
 use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt;
 
+use crate::lease::Lost;
+
 /// What a server's transport says when the deadline of a call has passed.
 const TIMEOUT_EXPIRED: &str = "Timeout expired";
 
@@ -62,6 +64,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The session or the lock by which something was to be done is lost. Nothing was sent.
+    #[error("not held any more: {0}")]
+    Lost(#[from] Lost),
     /// The server sent what the contract does not allow.
     #[error("the server broke the contract: {0}")]
     Contract(String),
@@ -123,6 +128,7 @@ impl Error {
             Error::Unreachable { .. } | Error::Interrupted(_) => Code::Unavailable,
             Error::TimedOut(_) => Code::DeadlineExceeded,
             Error::InvalidEndpoint { .. } | Error::InvalidOption { .. } => Code::InvalidArgument,
+            Error::Lost(_) => Code::FailedPrecondition,
             Error::Contract(_) => Code::Internal,
         }
     }
@@ -139,7 +145,7 @@ impl Error {
                 ),
             },
             Error::Unreachable { .. } | Error::Interrupted(_) | Error::TimedOut(_) => true,
-            Error::InvalidEndpoint { .. } | Error::InvalidOption { .. } | Error::Contract(_) => false,
+            Error::InvalidEndpoint { .. } | Error::InvalidOption { .. } | Error::Lost(_) | Error::Contract(_) => false,
         }
     }
 

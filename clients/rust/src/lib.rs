@@ -3,7 +3,9 @@
 //! A [`Client`] holds a few connections to the servers and is cheap to clone. Each service of the
 //! contract has a handle: [`Client::kv`], [`Client::catalog`], [`Client::health`],
 //! [`Client::agent`], [`Client::status`], [`Client::operator`]; and [`Client::watch`] tells of
-//! changes as they happen, across lost connections, each once and in order.
+//! changes as they happen, across lost connections, each once and in order. [`Client::sessions`],
+//! [`Client::lock`], [`Client::semaphore`] and [`Client::election`] are about who may act: what they
+//! hold is given up by the client's own clock before the servers may grant it to somebody else.
 //!
 //! Messages are those of the contract, under [`v1`]; this crate adds what a caller would
 //! otherwise write again and again: connections and fail-over, pages, typed errors with a stable
@@ -29,11 +31,14 @@
 mod agent;
 mod catalog;
 mod client;
+mod clock;
 mod endpoints;
 mod error;
 mod event;
 mod health;
 mod kv;
+mod lease;
+mod lock;
 mod operator;
 mod options;
 mod pages;
@@ -48,11 +53,14 @@ mod watch;
 pub use agent::{Agent, LogStream};
 pub use catalog::{Catalog, CatalogQuery};
 pub use client::Client;
+pub use clock::{Clock, SystemClock};
 pub use endpoints::{DEFAULT_ADDRESS, Endpoints};
 pub use error::{Error, Refused};
 pub use event::{EventStream, Events};
 pub use health::{Health, HealthQuery};
 pub use kv::{DeleteOptions, Kv, KvPage, KvPages, ListOptions, PutOptions};
+pub use lease::Lost;
+pub use lock::{Election, Lock, LockObserver, LockOptions, Semaphore};
 pub use operator::Operator;
 pub use options::Options;
 /// The messages of the contract, generated from its `.proto` files.
@@ -60,7 +68,7 @@ pub use proto::v1;
 /// The reasons of a refusal.
 pub use proto::v1::ErrorReason;
 pub use read::{Answer, Consistency, ReadOptions};
-pub use session::{Renewed, Sessions};
+pub use session::{Renewed, Session, SessionOptions, Sessions};
 pub use snapshot::{SnapshotRestore, SnapshotStream};
 pub use status::Status;
 pub use txn::Txn;

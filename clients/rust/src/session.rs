@@ -1,5 +1,9 @@
-//! Sessions: whether somebody is still there.
+//! Sessions: the calls, and one that is kept alive.
 
+mod keeper;
+mod kept;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::v1;
@@ -10,10 +14,12 @@ use crate::pages::gather;
 use crate::pool::Pool;
 use crate::read::{Answer, ReadOptions, write_options};
 
+pub use kept::{Session, SessionOptions};
+
 /// Calls on sessions.
 #[derive(Clone, Copy)]
 pub struct Sessions<'a> {
-    pool: &'a Pool,
+    pool: &'a Arc<Pool>,
 }
 
 /// A session that was renewed.
@@ -26,7 +32,7 @@ pub struct Renewed {
 }
 
 impl<'a> Sessions<'a> {
-    pub(crate) fn new(pool: &'a Pool) -> Self {
+    pub(crate) fn new(pool: &'a Arc<Pool>) -> Self {
         Sessions { pool }
     }
 
@@ -48,10 +54,7 @@ impl<'a> Sessions<'a> {
 
     /// Ends a session and releases what it holds; says whether it existed.
     pub async fn destroy(&self, session_id: &str, datacenter: &str) -> Result<bool, Error> {
-        let request = v1::SessionServiceDestroyRequest { options: write_options(datacenter), session_id: session_id.to_owned() };
-        let send = |channel, request| async move { SessionServiceClient::new(channel).destroy(request).await };
-        let v1::SessionServiceDestroyResponse { meta: _, destroyed } = self.pool.call(request, send).await?;
-        Ok(destroyed)
+        destroy(self.pool, session_id, datacenter).await
     }
 
     /// Keeps a session alive for its TTL from now. Errors: `UNKNOWN_SESSION` when it has ended.
@@ -81,4 +84,11 @@ impl<'a> Sessions<'a> {
         })
         .await
     }
+}
+
+async fn destroy(pool: &Pool, session_id: &str, datacenter: &str) -> Result<bool, Error> {
+    let request = v1::SessionServiceDestroyRequest { options: write_options(datacenter), session_id: session_id.to_owned() };
+    let send = |channel, request| async move { SessionServiceClient::new(channel).destroy(request).await };
+    let v1::SessionServiceDestroyResponse { meta: _, destroyed } = pool.call(request, send).await?;
+    Ok(destroyed)
 }

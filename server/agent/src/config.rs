@@ -86,6 +86,8 @@ pub struct Config {
     pub discard_check_output: bool,
     /// How checks write their output: at once when the status changes, else at most this often.
     pub check_update_interval: Duration,
+    /// Shortest TTL of a session.
+    pub session_ttl_min: Duration,
     /// Whether checks may run programs, and who may ask for it.
     pub scripts: Scripts,
     /// How much of the past is kept for watches that resume.

@@ -212,6 +212,7 @@ fn limits(config: &Config) -> Limits {
         history_changes_max: config.watch_history.changes_max,
         history_bytes_max: config.watch_history.bytes_max,
         check_output_bytes_max: config.check_output_max_size,
+        session_ttl_min: config.session_ttl_min,
         ..Limits::default()
     }
 }

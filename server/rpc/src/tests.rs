@@ -4,6 +4,7 @@ mod agent;
 mod catalog;
 mod client;
 mod face;
+mod holder;
 mod kv;
 mod limits;
 mod lock;

@@ -32,8 +32,13 @@ fn agent(datacenter: &str, name: &str, others: &[String]) -> Setup {
 impl Fleet {
     /// Starts all of them at the same moment, and waits until each is ready.
     pub(crate) fn start(datacenter: &str, servers: usize, clients: usize) -> Fleet {
+        Fleet::with(datacenter, servers, clients, |setup| setup)
+    }
+
+    /// As [`Fleet::start`], with each server set up as `adjust` says.
+    pub(crate) fn with(datacenter: &str, servers: usize, clients: usize, adjust: impl Fn(Setup) -> Setup) -> Fleet {
         // Each is told of all servers, itself among them: as one configuration for all has it.
-        let bare: Vec<Setup> = (0..servers).map(|n| server_of(datacenter, n, servers, &[])).collect();
+        let bare: Vec<Setup> = (0..servers).map(|n| adjust(server_of(datacenter, n, servers, &[]))).collect();
         let addresses: Vec<String> = bare.iter().map(|setup| setup.address().to_string()).collect();
         let join = |setup: Setup| addresses.iter().fold(setup, |setup, address| setup.flag(format!("-retry-join={address}:8301")));
         let mut fleet = Fleet {

@@ -68,7 +68,6 @@ pub(crate) const TOP_LATER: &[Later] = &[
     fatal("config_entries"),
     fatal("cloud"),
     fatal("audit"),
-    harmless("session_ttl_min"),
     harmless("discovery_max_stale"),
     harmless("peering"),
     harmless("xds"),

@@ -94,6 +94,7 @@ pub(crate) struct Raw {
     pub(crate) check_output_max_size: usize,
     pub(crate) discard_check_output: bool,
     pub(crate) check_update_interval: Duration,
+    pub(crate) session_ttl_min: Duration,
     pub(crate) script_checks: bool,
     pub(crate) local_script_checks: bool,
     pub(crate) watch_history: WatchHistory,
@@ -139,6 +140,7 @@ impl Raw {
             check_output_max_size: 4096,
             discard_check_output: false,
             check_update_interval: Duration::from_secs(300),
+            session_ttl_min: Duration::from_secs(10),
             script_checks: false,
             local_script_checks: false,
             watch_history: WatchHistory::default(),
@@ -234,6 +236,7 @@ impl Raw {
         set(&mut self.check_output_max_size, keys.number::<u32>("check_output_max_size").map(|size| size as usize));
         set(&mut self.discard_check_output, keys.flag("discard_check_output"));
         set(&mut self.check_update_interval, keys.duration("check_update_interval"));
+        set(&mut self.session_ttl_min, keys.duration("session_ttl_min"));
         set(&mut self.script_checks, keys.flag("enable_script_checks"));
         set(&mut self.local_script_checks, keys.flag("enable_local_script_checks"));
         let history = &mut self.watch_history;

@@ -65,6 +65,7 @@ pub(crate) fn resolve(raw: Raw, interfaces: &[Interface], findings: &Findings) -
         check_output_max_size: raw.check_output_max_size,
         discard_check_output: raw.discard_check_output,
         check_update_interval: raw.check_update_interval,
+        session_ttl_min: raw.session_ttl_min,
         scripts: match (raw.script_checks, raw.local_script_checks) {
             (true, _) => Scripts::Enabled,
             (false, true) => Scripts::Local,
@@ -132,6 +133,7 @@ fn bounds(raw: &Raw, findings: &Findings) {
             findings.error(text);
         }
     };
+    refuse(raw.session_ttl_min.is_zero(), "`session_ttl_min` is a length of time above 0, such as `10s`");
     refuse(raw.limits.kv_max_value_size == 0, "`limits.kv_max_value_size` is a number of bytes, at least 1");
     refuse(raw.limits.txn_max_req_len == 0, "`limits.txn_max_req_len` is a number of bytes, at least 1");
     refuse(raw.default_query_time.is_zero(), "`default_query_time` must be longer than 0");
