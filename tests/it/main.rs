@@ -14,6 +14,7 @@ mod disk_full;
 mod dns;
 mod exclusive;
 mod grpc;
+mod handlers;
 mod health;
 mod kv;
 mod lock;

@@ -60,7 +60,7 @@ impl<'a> Events<'a> {
     pub async fn subscribe(&self, name: &str, after_id: &str) -> Result<EventStream, Error> {
         let request = v1::EventServiceSubscribeRequest { name: name.to_owned(), after_id: after_id.to_owned() };
         let send = |channel, request| async move { EventServiceClient::new(channel).subscribe(request).await };
-        let stream = self.pool.call(request, send).await?;
+        let stream = self.pool.stream(request, send).await?;
         Ok(EventStream { stream })
     }
 }

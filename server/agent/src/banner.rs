@@ -2,7 +2,7 @@
 //! line and take the addresses from those after it.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::Config;
 
@@ -22,6 +22,17 @@ pub struct Listening {
     pub server: Option<SocketAddr>,
     /// Gossip of the datacenter.
     pub gossip: Option<SocketAddr>,
+}
+
+impl Listening {
+    /// Where the agent itself reaches its gRPC.
+    pub(crate) fn own_grpc(&self) -> Option<String> {
+        let mut address = *self.grpc.first()?;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        Some(address.to_string())
+    }
 }
 
 /// Prints that the agent is ready, to standard output.

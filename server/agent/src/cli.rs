@@ -10,7 +10,7 @@ mod cluster;
 mod connect;
 mod debug;
 mod info;
-mod json;
+pub(crate) mod json;
 mod kv;
 mod lock;
 mod maint;

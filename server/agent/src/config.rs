@@ -22,6 +22,7 @@ pub mod sections;
 mod shown;
 pub(crate) mod sockaddr;
 pub(crate) mod text;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -38,6 +39,7 @@ pub(crate) use later::FLAGS_LATER;
 pub use sections::{Cluster, Dns, Http, Limits, LogLevel, WatchHistory};
 
 use crate::log_file::Rotation;
+use crate::watches::Watch;
 
 /// Everything that the agent is told, validated.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +100,8 @@ pub struct Config {
     pub services: Vec<ServiceDefinition>,
     /// Checks of this node, or of an instance named by id, as its files say.
     pub checks: Vec<CheckRegistration>,
+    /// Watches with handlers, as its files say.
+    pub watches: Vec<Watch>,
     /// What the operator should know; said once the log is open.
     pub warnings: Vec<String>,
 }

@@ -14,6 +14,7 @@ mod reload;
 pub mod shutdown;
 pub mod start;
 pub mod telemetry;
+pub mod watches;
 pub mod wiring;
 
 /// The product's version.

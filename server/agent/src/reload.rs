@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{AgentFlags, Config, ConfigError, Dns, Limits, Log};
 use crate::faces::Live;
 use crate::telemetry::LogControl;
+use crate::watches::Watches;
 
 /// The configuration that is in force, and where it comes from.
 pub(crate) struct Reloader {
@@ -23,6 +24,7 @@ pub(crate) struct Reloader {
     running: Arc<ArcSwap<Config>>,
     log: LogControl,
     live: Live,
+    watches: Watches,
     hangup: Signal,
 }
 
@@ -32,8 +34,8 @@ impl Reloader {
     ///
     /// # Errors
     /// The process can't listen for SIGHUP.
-    pub(crate) fn new(flags: AgentFlags, running: Arc<ArcSwap<Config>>, log: LogControl, live: Live) -> io::Result<Self> {
-        Ok(Reloader { flags, running, log, live, hangup: signal(SignalKind::hangup())? })
+    pub(crate) fn new(flags: AgentFlags, running: Arc<ArcSwap<Config>>, log: LogControl, live: Live, watches: Watches) -> io::Result<Self> {
+        Ok(Reloader { flags, running, log, live, watches, hangup: signal(SignalKind::hangup())? })
     }
 
     /// Answers requests and SIGHUP until `stop`.
@@ -74,6 +76,7 @@ impl Reloader {
         let (services, checks) = agent.reconfigure(config.services.clone(), config.checks.clone()).await?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.live.apply(faces, &next);
+        let watches = self.watches.apply(&config.watches).await;
         if running.log.level != next.log.level && !self.log.set_level(next.log.level) {
             next.log.level = running.log.level;
         }
@@ -82,7 +85,7 @@ impl Reloader {
         if running.node_meta != next.node_meta {
             agent.set_node_meta(next.node_meta.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect());
         }
-        let definitions = [("services", services), ("checks", checks)].into_iter().filter(|(_, changed)| *changed);
+        let definitions = [("services", services), ("checks", checks), ("watches", watches)].into_iter().filter(|(_, changed)| *changed);
         let applied = definitions.map(|(name, _)| name.to_owned()).chain(running.differences(&next)).collect();
         let restart_needed = next.differences(&config);
         self.running.store(Arc::new(next));
@@ -103,6 +106,7 @@ fn with_live_settings(running: &Config, new: &Config) -> Config {
         check_update_interval: new.check_update_interval,
         services: new.services.clone(),
         checks: new.checks.clone(),
+        watches: new.watches.clone(),
         warnings: new.warnings.clone(),
         ..running.clone()
     }

@@ -24,6 +24,7 @@ use crate::faces::Sockets;
 use crate::reload::Reloader;
 use crate::shutdown::{Cause, Shutdown};
 use crate::telemetry::{LogControl, Metrics};
+use crate::watches::Watches;
 use crate::{VERSION, banner, cluster, faces};
 
 /// How long requests under way may take to end once the process is asked to stop.
@@ -103,8 +104,10 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     // Before the agent's first comparison with the catalog, which removes what it does not know.
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
+    let mut watches = Watches::new(listening.own_grpc(), tasks.clone(), shutdown.token().child_token());
+    watches.apply(&config.watches).await;
     if let Some(requests) = agent.reload_requests() {
-        let reloader = Reloader::new(flags, running, log, live).context("cannot listen for SIGHUP")?;
+        let reloader = Reloader::new(flags, running, log, live, watches).context("cannot listen for SIGHUP")?;
         tasks.spawn(reloader.run(agent.clone(), requests, core.clone()));
     }
     banner::print(&config, &ids.node_id, &listening);

@@ -27,6 +27,18 @@ mod thresholds;
 mod tls;
 mod udp;
 
+/// Makes the HTTP request of a definition once, outside of any schedule: whether it went well, and
+/// what was answered.
+pub async fn request(definition: &state::CheckDefinition, output_bytes_max: usize) -> (state::Status, state::Str) {
+    let finding = http::probe(&plan::Plan::new(definition, output_bytes_max)).await;
+    (finding.status, finding.output)
+}
+
+/// What stands in the way of such a request, if anything does.
+pub fn request_fault(definition: &state::CheckDefinition) -> Option<String> {
+    plan::Plan::new(definition, 0).ask.err()
+}
+
 pub use prober::{Options, Prober};
 pub use tail::Tail;
 pub use thresholds::Thresholds;

@@ -4,27 +4,25 @@
 //! on its standard input, in the shape that handlers for Consul expect; it is never started while
 //! it still runs, and changes that come meanwhile are one more run.
 
-mod handler;
 mod lines;
-mod shape;
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use lictor_client::v1::HealthStatus;
-use lictor_client::v1::checks_target::Selection;
-use lictor_client::{Change, Client, Gone, Row, Target, WatchEvent, WatchOptions};
+use anyhow::{anyhow, bail};
+use lictor_client::{Client, Target, WatchEvent, WatchOptions};
 
 use crate::cli::connect::Connection;
 use crate::cli::output;
-use crate::cli::watch::handler::Handler;
+use crate::cli::session::length;
+use crate::watches::handler::{Action, HANDLER_TIMEOUT, Handler};
+use crate::watches::source::{Source, interrupted};
+use crate::watches::{Asked, Kind, Subject, shape};
 
 /// Tell what changes, or run a program each time
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Watch {
-    /// What to watch: key, keyprefix, services, nodes, service, checks
+    /// What to watch: key, keyprefix, services, nodes, service, checks, event
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
     /// The key, for `key`
@@ -51,8 +49,15 @@ pub(crate) struct Watch {
     /// Print what is there, then end
     #[arg(long)]
     once: bool,
-    #[arg(long, hide = true)]
+    /// Only events of this name, for `event`
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Post what is there to this URL instead of running a program
+    #[arg(long, value_name = "URL")]
+    http_handler: Option<String>,
+    /// End a run of the program that takes longer than this [default: 5m]
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
     #[arg(long, hide = true)]
     filter: Option<String>,
     #[command(flatten)]
@@ -62,72 +67,48 @@ pub(crate) struct Watch {
     program: Vec<String>,
 }
 
-/// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Key,
-    KeyPrefix,
-    Services,
-    Nodes,
-    Service,
-    Checks,
-}
-
 impl Watch {
     /// Watches until the program fails or the user ends it.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let (kind, target) = self.target()?;
+        let (kind, subject) = self.asked()?.subject().map_err(|problem| anyhow!(problem))?;
+        let timeout = self.timeout.as_deref().map(|text| length("-timeout", text)).transpose()?.unwrap_or(HANDLER_TIMEOUT);
         let client = self.connection.client()?;
-        if self.program.is_empty() {
-            self.print(&client, target).await
-        } else {
-            let handler = Handler::new(self.program.clone(), self.shell.unwrap_or(true));
-            self.handle(&client, target, kind, handler).await
+        match (self.action(), subject) {
+            (Some(action), subject) => {
+                self.handle(Source::new(&client, subject, kind, self.options(), tell), Handler::new(action, timeout)).await
+            }
+            (None, Subject::Rows(target)) => self.print(&client, target).await,
+            (None, Subject::Events(name)) => self.print_events(&client, &name).await,
         }
     }
 
-    fn target(&self) -> anyhow::Result<(Kind, Target)> {
+    fn asked(&self) -> anyhow::Result<Asked> {
         if self.filter.as_ref().is_some_and(|filter| !filter.is_empty()) {
             bail!("`-filter` is not part of this version of `watch`");
         }
-        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-        let need =
-            |value: &Option<String>, flag: &str| given(value).ok_or_else(|| anyhow::anyhow!("`-type={}` needs `{flag}`", self.kind_name()));
-        Ok(match self.kind_name() {
-            "key" => (Kind::Key, Target::key(need(&self.key, "-key")?)),
-            "keyprefix" => (Kind::KeyPrefix, Target::prefix(self.prefix.clone().unwrap_or_default())),
-            "services" => (Kind::Services, Target::services()),
-            "nodes" => (Kind::Nodes, Target::nodes()),
-            "service" => {
-                let mut target = Target::service(need(&self.service, "-service")?);
-                if self.passingonly {
-                    target = target.passing_only();
-                }
-                (Kind::Service, self.tag.iter().fold(target, Target::tag))
-            }
-            "checks" => (Kind::Checks, Target::checks(self.checks(given(&self.service))?)),
-            "" => bail!("`-type` is missing: key, keyprefix, services, nodes, service or checks"),
-            known @ ("event" | "agent_service" | "connect_roots" | "connect_leaf") => bail!("`-type={known}` is not part of this version"),
-            other => bail!("unknown type `{other}`; use key, keyprefix, services, nodes, service or checks"),
+        Ok(Asked {
+            kind: self.kind.clone().unwrap_or_default(),
+            key: self.key.clone().unwrap_or_default(),
+            prefix: self.prefix.clone().unwrap_or_default(),
+            service: self.service.clone().unwrap_or_default(),
+            tags: self.tag.clone(),
+            passing_only: self.passingonly,
+            state: self.state.clone().unwrap_or_default(),
+            name: self.name.clone().unwrap_or_default(),
         })
     }
 
-    fn kind_name(&self) -> &str {
-        self.kind.as_deref().unwrap_or_default()
-    }
-
-    fn checks(&self, service: Option<String>) -> anyhow::Result<Selection> {
-        let state = self.state.as_deref().filter(|state| !state.is_empty());
-        let status = |status: HealthStatus| Selection::Status(status.into());
-        Ok(match (service, state) {
-            (Some(_), Some(_)) => bail!("give `-service` or `-state`, not both"),
-            (Some(service), None) => Selection::Service(service),
-            (None, None | Some("any")) => Selection::All(true),
-            (None, Some("passing")) => status(HealthStatus::Passing),
-            (None, Some("warning")) => status(HealthStatus::Warning),
-            (None, Some("critical")) => status(HealthStatus::Critical),
-            (None, Some(other)) => bail!("unknown state `{other}`; use any, passing, warning or critical"),
-        })
+    fn action(&self) -> Option<Action> {
+        let definition = |url: &String| state::CheckDefinition {
+            http: Some(url.as_str().into()),
+            method: Some("POST".into()),
+            ..state::CheckDefinition::default()
+        };
+        match &self.http_handler {
+            Some(url) => Some(Action::Http(Box::new(definition(url)))),
+            None if self.program.is_empty() => None,
+            None => Some(Action::Script { args: self.program.clone(), shell: self.shell.unwrap_or(true), quiet: false }),
+        }
     }
 
     fn options(&self) -> WatchOptions {
@@ -145,25 +126,34 @@ impl Watch {
             out.flush()?;
             match event {
                 WatchEvent::SnapshotEnd { .. } if self.once => break,
-                event => interrupted(&event),
+                event => interrupted(&event, tell),
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 
+    /// One line of JSON for each event; with `-once` those that the agent has seen lately.
+    async fn print_events(&self, client: &Client, name: &str) -> anyhow::Result<ExitCode> {
+        if self.once {
+            let seen = client.events().list(name).await?;
+            seen.iter().try_for_each(|event| output::print_line(shape::event(event)))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut source = Source::new(client, Subject::Events(name.to_owned()), Kind::Event, self.options(), tell);
+        while let Some(news) = source.next().await? {
+            news.lines().try_for_each(output::print_line)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
     /// Runs the program with what is there, now and after each change.
-    async fn handle(&self, client: &Client, target: Target, kind: Kind, mut handler: Handler) -> anyhow::Result<ExitCode> {
-        let mut watch = client.watch_with(target, self.options());
-        let mut rows = Rows::default();
+    async fn handle(&self, mut source: Source, mut handler: Handler) -> anyhow::Result<ExitCode> {
         loop {
             tokio::select! {
-                event = watch.next() => {
-                    let Some(event) = event? else { break };
-                    interrupted(&event);
-                    if let Some(revision) = rows.take(event) {
-                        handler.offer(revision, shape::of(kind, rows.by_name.values()).to_string());
-                    }
-                }
+                news = source.next() => match news? {
+                    Some(news) => handler.offer(news),
+                    None => break,
+                },
                 done = handler.step(), if handler.is_busy() => done?,
             }
             if self.once && handler.has_run() && !handler.is_busy() {
@@ -174,84 +164,8 @@ impl Watch {
     }
 }
 
-/// A lost connection is told; the watch goes on by itself.
-fn interrupted(event: &WatchEvent) {
-    if let WatchEvent::Interrupted { error, retry_in } = event {
-        eprintln!("{error}; trying again in {retry_in:.1?}");
-    }
-}
-
-/// What is there, put together from snapshot and changes.
-#[derive(Default)]
-struct Rows {
-    by_name: BTreeMap<Vec<u8>, Row>,
-    whole: bool,
-}
-
-impl Rows {
-    /// Takes in an event; says at which revision there is something new to look at.
-    fn take(&mut self, event: WatchEvent) -> Option<u64> {
-        match event {
-            WatchEvent::Snapshot { rows, .. } => {
-                self.by_name.extend(rows.into_iter().map(|row| (name(&row), row)));
-                None
-            }
-            WatchEvent::SnapshotEnd { revision, .. } => {
-                self.whole = true;
-                Some(revision)
-            }
-            WatchEvent::Changes { changes, revision, continued, .. } => {
-                changes.into_iter().for_each(|change| self.change(change));
-                (self.whole && !continued).then_some(revision)
-            }
-            WatchEvent::Reset { .. } => {
-                *self = Rows::default();
-                None
-            }
-            WatchEvent::Bookmark { .. } | WatchEvent::Interrupted { .. } => None,
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        match change {
-            Change::Put(row) => {
-                self.by_name.insert(name(&row), row);
-            }
-            Change::Delete(gone) => {
-                self.by_name.remove(&gone_name(&gone));
-            }
-        }
-    }
-}
-
-/// What tells a row from the others of its watch.
-fn name(row: &Row) -> Vec<u8> {
-    let of = |text: &str| text.as_bytes().to_vec();
-    match row {
-        Row::Entry(entry) => entry.key.to_vec(),
-        Row::Node(node) => of(&node.name.to_ascii_lowercase()),
-        Row::Service(service) => of(&service.name.to_ascii_lowercase()),
-        Row::Check(check) => pair(&check.node, &check.check_id),
-        Row::Instance(instance) => {
-            let node = instance.node.as_ref().map(|node| node.name.as_str()).unwrap_or_default();
-            let id = instance.service.as_ref().map(|service| service.id.as_str()).unwrap_or_default();
-            pair(node, id)
-        }
-    }
-}
-
-/// The same of a row that is gone.
-fn gone_name(gone: &Gone) -> Vec<u8> {
-    match gone {
-        Gone::Key(key) => key.to_vec(),
-        Gone::Node(name) | Gone::Service(name) => name.to_ascii_lowercase().into_bytes(),
-        Gone::Check(check) => pair(&check.node, &check.check_id),
-        Gone::Instance(instance) => pair(&instance.node, &instance.service_id),
-    }
-}
-
-fn pair(node: &str, id: &str) -> Vec<u8> {
-    [node.to_ascii_lowercase().as_bytes(), b"\0", id.as_bytes()].concat()
+fn tell(what: std::fmt::Arguments<'_>) {
+    eprintln!("{what}");
 }
 
 #[cfg(test)]

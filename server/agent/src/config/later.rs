@@ -62,7 +62,6 @@ pub(crate) const TOP_LATER: &[Later] = &[
     harmless("server_rejoin_age_max"),
     harmless("disable_coordinates"),
     // what the agent runs
-    fatal("watches"),
     fatal("unix_sockets"),
     fatal("connect"),
     fatal("config_entries"),

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use service::agent::{CheckRegistration, ServiceDefinition};
 
-use crate::config::definition::{self, Defined};
+use crate::config::definition::Defined;
 use crate::config::read::{Findings, Reader};
 use crate::config::sections::{
     Cluster, DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, TELEMETRY_LATER, TOP_LATER, WatchHistory, read_telemetry,
     set,
 };
 use crate::config::text::Field;
+use crate::config::{definition, watches};
 use crate::log_file::Rotation;
+use crate::watches::Watch;
 
 /// A file, or a fragment of the command line, that could be read.
 pub(crate) struct Source {
@@ -101,6 +103,7 @@ pub(crate) struct Raw {
     pub(crate) cluster: Cluster,
     pub(crate) services: Vec<Defined<ServiceDefinition>>,
     pub(crate) checks: Vec<Defined<CheckRegistration>>,
+    pub(crate) watches: Vec<Watch>,
 }
 
 impl Raw {
@@ -147,6 +150,7 @@ impl Raw {
             cluster: Cluster::default(),
             services: Vec::new(),
             checks: Vec::new(),
+            watches: Vec::new(),
         }
     }
 
@@ -159,6 +163,7 @@ impl Raw {
         self.read_process(&mut keys);
         self.read_sections(&mut keys, findings);
         definition::read(&mut keys, &mut self.services, &mut self.checks);
+        watches::read(&mut keys, &mut self.watches);
         keys.finish(TOP_LATER);
     }
 

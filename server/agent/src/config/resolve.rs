@@ -74,6 +74,7 @@ pub(crate) fn resolve(raw: Raw, interfaces: &[Interface], findings: &Findings) -
         watch_history: raw.watch_history,
         services: raw.services.into_iter().map(|service| service.value).collect(),
         checks: raw.checks.into_iter().map(|check| check.value).collect(),
+        watches: raw.watches,
         warnings: Vec::new(),
     })
 }

@@ -46,10 +46,12 @@ impl Config {
             discard_check_output,
             check_update_interval,
             scripts,
+            session_ttl_min,
             watch_history,
             cluster,
             services: _,
             checks: _,
+            watches: _,
             warnings: _,
         } = self;
         let mut keys = Keys::new();
@@ -85,6 +87,7 @@ impl Config {
         put(&mut keys, "check_update_interval", time(*check_update_interval));
         put(&mut keys, "enable_script_checks", *scripts == Scripts::Enabled);
         put(&mut keys, "enable_local_script_checks", *scripts != Scripts::Disabled);
+        put(&mut keys, "session_ttl_min", time(*session_ttl_min));
         let WatchHistory { changes_max, bytes_max } = watch_history;
         put(&mut keys, "watch_history.changes_max", changes_max);
         put(&mut keys, "watch_history.bytes_max", bytes_max);

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use clap::Parser;
-use lictor_client::{Cursor, ResetReason, v1};
+use lictor_client::v1::HealthStatus;
+use lictor_client::v1::checks_target::Selection;
+use lictor_client::{Change, Cursor, Gone, ResetReason, Row, v1};
 use serde_json::json;
 
 use super::*;
+use crate::watches::rows::Rows;
+use crate::watches::source::News;
 
 #[derive(clap::Parser)]
 struct Line {
@@ -14,8 +18,16 @@ struct Line {
     watch: Watch,
 }
 
-fn target(line: &[&str]) -> Result<(Kind, Target), String> {
-    Line::parse_from(["watch"].iter().chain(line)).watch.target().map_err(|error| error.to_string())
+fn target(line: &[&str]) -> Result<(Kind, Subject), String> {
+    Line::parse_from(["watch"].iter().chain(line)).watch.asked().map_err(|error| error.to_string())?.subject()
+}
+
+fn rows(kind: Kind, target: Target) -> (Kind, Subject) {
+    (kind, Subject::Rows(target))
+}
+
+fn shell(line: &str) -> Handler {
+    Handler::new(Action::Script { args: vec![line.into()], shell: true, quiet: false }, HANDLER_TIMEOUT)
 }
 
 fn entry(key: &str, value: &str) -> Row {
@@ -32,17 +44,17 @@ fn changes(changes: Vec<Change>, revision: u64, continued: bool) -> WatchEvent {
 
 #[test]
 fn types_become_targets() {
-    assert_eq!(target(&["--type=key", "--key=a"]).unwrap(), (Kind::Key, Target::key("a")));
-    assert_eq!(target(&["--type=keyprefix"]).unwrap(), (Kind::KeyPrefix, Target::prefix("")));
+    assert_eq!(target(&["--type=key", "--key=a"]).unwrap(), rows(Kind::Key, Target::key("a")));
+    assert_eq!(target(&["--type=keyprefix"]).unwrap(), rows(Kind::KeyPrefix, Target::prefix("")));
     let web = Target::service("web").passing_only().tag("a");
-    assert_eq!(target(&["--type=service", "--service=web", "--passingonly", "--tag=a"]).unwrap(), (Kind::Service, web));
+    assert_eq!(target(&["--type=service", "--service=web", "--passingonly", "--tag=a"]).unwrap(), rows(Kind::Service, web));
     let critical = Target::checks(Selection::Status(HealthStatus::Critical.into()));
-    assert_eq!(target(&["--type=checks", "--state=critical"]).unwrap(), (Kind::Checks, critical));
+    assert_eq!(target(&["--type=checks", "--state=critical"]).unwrap(), rows(Kind::Checks, critical));
     let cases: &[(&[&str], &str)] = &[
-        (&[], "`-type` is missing"),
-        (&["--type=key"], "needs `-key`"),
+        (&[], "needs a `type`"),
+        (&["--type=key"], "needs `key`"),
         (&["--type=keys"], "unknown type `keys`"),
-        (&["--type=event"], "not part of this version"),
+        (&["--type=agent_service"], "not part of this version"),
         (&["--type=checks", "--state=odd"], "unknown state `odd`"),
         (&["--type=checks", "--state=any", "--service=a"], "not both"),
     ];
@@ -105,22 +117,46 @@ async fn a_handler_never_runs_twice_at_once_and_sees_the_newest() {
     let home = tempfile::tempdir().unwrap();
     let log = home.path().join("log");
     let script = format!("mkdir {0}/busy && cat >> {0}/log && echo $CONSUL_INDEX >> {0}/log && rmdir {0}/busy", home.path().display());
-    let mut handler = Handler::new(vec![script], true);
-    handler.offer(1, "one".into());
+    let mut handler = shell(&script);
+    handler.offer(News::state(1, json!("one")));
     handler.step().await.unwrap();
-    handler.offer(2, "two".into());
-    handler.offer(3, "three".into());
+    handler.offer(News::state(2, json!("two")));
+    handler.offer(News::state(3, json!("three")));
     settle(&mut handler).await.unwrap();
-    assert_eq!(std::fs::read_to_string(log).unwrap(), "one\n1\nthree\n3\n");
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "\"one\"\n1\n\"three\"\n3\n");
     assert!(handler.has_run());
 }
 
 #[tokio::test]
-async fn a_handler_that_fails_says_so() {
-    let mut handler = Handler::new(vec!["false".into()], false);
-    handler.offer(1, "x".repeat(1 << 20));
-    assert!(settle(&mut handler).await.unwrap_err().to_string().contains("handler `false` failed"));
-    let mut missing = Handler::new(vec!["/nonexistent/program".into()], false);
-    missing.offer(1, String::new());
+async fn a_handler_that_fails_says_so_and_is_run_again_with_what_is_there_by_then() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("file");
+    let mut handler = shell(&format!("cat > {0}; [ -e {0}.ok ]", file.display()));
+    handler.offer(News::state(1, "x".repeat(1 << 20).into()));
+    assert!(settle(&mut handler).await.unwrap_err().to_string().contains("exit status: 1"));
+    assert_eq!(handler.again(), Duration::from_secs(1));
+    std::fs::write(home.path().join("file.ok"), "").unwrap();
+    handler.offer(News::state(2, json!("newer")));
+    settle(&mut handler).await.unwrap();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "\"newer\"\n");
+    let missing = Action::Script { args: vec!["/nonexistent/program".into()], shell: false, quiet: false };
+    let mut missing = Handler::new(missing, HANDLER_TIMEOUT);
+    missing.offer(News::state(1, json!(null)));
     assert!(settle(&mut missing).await.unwrap_err().to_string().contains("cannot run `/nonexistent/program`"));
+}
+
+#[tokio::test]
+async fn a_handler_that_hangs_is_killed_with_its_children() {
+    let home = tempfile::tempdir().unwrap();
+    let pid = home.path().join("pid");
+    let action = Action::Script { args: vec![format!("sleep 600 & echo $! > {}; wait", pid.display())], shell: true, quiet: true };
+    let mut handler = Handler::new(action, Duration::from_millis(500));
+    handler.offer(News::state(1, json!(null)));
+    assert!(settle(&mut handler).await.unwrap_err().to_string().contains("was killed"));
+    let child = nix::unistd::Pid::from_raw(std::fs::read_to_string(pid).unwrap().trim().parse().unwrap());
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while nix::sys::signal::kill(child, None).is_ok() {
+        assert!(std::time::Instant::now() < deadline, "the child of the handler lives");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -4,7 +4,7 @@ use lictor_client::{Row, v1};
 use serde_json::{Map, Value, json};
 
 use crate::cli::json::{base64, status};
-use crate::cli::watch::Kind;
+use crate::watches::Kind;
 
 /// All rows of a watch as one value.
 pub(crate) fn of<'a>(kind: Kind, rows: impl Iterator<Item = &'a Row>) -> Value {
@@ -19,8 +19,22 @@ pub(crate) fn of<'a>(kind: Kind, rows: impl Iterator<Item = &'a Row>) -> Value {
             .flatten()
             .collect::<Map<String, Value>>()
             .into(),
-        Kind::KeyPrefix | Kind::Nodes | Kind::Service | Kind::Checks => values.collect::<Vec<_>>().into(),
+        Kind::KeyPrefix | Kind::Nodes | Kind::Service | Kind::Checks | Kind::Event => values.collect::<Vec<_>>().into(),
     }
+}
+
+/// An event.
+pub(crate) fn event(event: &v1::Event) -> Value {
+    json!({
+        "ID": event.id,
+        "Name": event.name,
+        "Payload": if event.payload.is_empty() { Value::Null } else { base64(&event.payload).into() },
+        "NodeFilter": event.node_filter,
+        "ServiceFilter": event.service_filter,
+        "TagFilter": event.tag_filter,
+        "Version": event.version,
+        "LTime": event.lamport_time,
+    })
 }
 
 fn row(row: &Row) -> Value {
