@@ -5,7 +5,7 @@ use proto::v1::operator_service_client::OperatorServiceClient;
 
 use crate::error::Error;
 use crate::pool::Pool;
-use crate::read::{Answer, ReadOptions};
+use crate::read::{Answer, ReadOptions, write_options};
 
 /// Calls on the quorum.
 #[derive(Clone, Copy)]
@@ -67,6 +67,62 @@ impl<'a> Operator<'a> {
         let send = |channel, request| async move { OperatorServiceClient::new(channel).transfer_leader(request).await };
         let v1::TransferLeaderResponse { meta: _, leader } = self.pool.call(request, send).await?;
         Ok(leader)
+    }
+
+    /// Tells how the servers of `datacenter` (empty is that of the agent) do, as their leader sees them.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// println!("healthy: {}", client.operator().autopilot_state("").await?.healthy);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn autopilot_state(&self, datacenter: &str) -> Result<v1::GetAutopilotStateResponse, Error> {
+        let request = v1::GetAutopilotStateRequest { datacenter: datacenter.to_owned() };
+        let send = |channel, request| async move { OperatorServiceClient::new(channel).get_autopilot_state(request).await };
+        self.pool.call(request, send).await
+    }
+
+    /// Reads how servers are looked after.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// println!("{:?}", client.operator().autopilot_configuration(&Default::default()).await?.value);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn autopilot_configuration(&self, read: &ReadOptions) -> Result<Answer<v1::AutopilotConfiguration>, Error> {
+        let request = v1::GetAutopilotConfigurationRequest { options: read.wire() };
+        let send = |channel, request| async move { OperatorServiceClient::new(channel).get_autopilot_configuration(request).await };
+        let v1::GetAutopilotConfigurationResponse { meta, configuration } = self.pool.call(request, send).await?;
+        Answer::new(configuration.unwrap_or_default(), meta)
+    }
+
+    /// Changes the fields `paths` of how servers are looked after, or all of them when none is named.
+    ///
+    /// ```no_run
+    /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
+    /// use lictor_client::v1::AutopilotConfiguration;
+    /// let wanted = AutopilotConfiguration { min_quorum: 3, ..Default::default() };
+    /// client.operator().set_autopilot_configuration(wanted, vec!["min_quorum".into()], "").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_autopilot_configuration(
+        &self,
+        wanted: v1::AutopilotConfiguration,
+        paths: Vec<String>,
+        datacenter: &str,
+    ) -> Result<v1::AutopilotConfiguration, Error> {
+        let request = v1::SetAutopilotConfigurationRequest {
+            options: write_options(datacenter),
+            configuration: Some(wanted),
+            update_mask: (!paths.is_empty()).then_some(prost_types::FieldMask { paths }),
+            precondition: None,
+        };
+        let send = |channel, request| async move { OperatorServiceClient::new(channel).set_autopilot_configuration(request).await };
+        let v1::SetAutopilotConfigurationResponse { meta: _, configuration } = self.pool.call(request, send).await?;
+        Ok(configuration.unwrap_or_default())
     }
 
     /// Has every member of a pool do something with the keys that gossip is sealed with.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod args;
+mod autopilot;
 mod catalog;
 mod cluster;
 mod connect;
@@ -16,6 +17,7 @@ mod lock;
 mod maint;
 mod monitor;
 mod output;
+mod recover;
 mod reload;
 mod services;
 mod session;
@@ -92,6 +94,8 @@ enum Command {
     /// Save everything to a file, and bring it back
     #[command(subcommand)]
     Snapshot(Box<snapshot::SnapshotCommand>),
+    /// Make a new quorum from the data directories that are left of an old one
+    Recover(recover::Recover),
     /// Fire an event to every agent of the datacenter
     Event(Box<cluster::Event>),
     /// Make a key for gossip
@@ -184,6 +188,7 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::ForceLeave(leave) => leave.run().await,
             Command::Operator(operator) => operator.run().await,
             Command::Snapshot(command) => command.run().await,
+            Command::Recover(recover) => recover.run(),
             Command::Event(event) => event.run().await,
             Command::Keygen(keygen) => keygen.run(),
             Command::Keyring(keyring) => keyring.run().await,

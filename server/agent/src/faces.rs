@@ -178,6 +178,7 @@ pub(crate) async fn serve(
     let shown = running.clone();
     let options = RpcOptions {
         addresses,
+        forward: forward.clone(),
         monitor: Some(feed.clone()),
         metrics: Some(metrics.source()),
         config: Some(Arc::new(move || shown.load().keys())),

@@ -37,6 +37,11 @@ pub(crate) fn payload_to_bytes(payload: &Payload) -> Bytes {
     }
 }
 
+/// Whether an entry of the log changes the membership, seen by its first byte.
+pub(crate) fn is_membership(payload: &[u8]) -> bool {
+    payload.first() == Some(&MEMBERSHIP)
+}
+
 pub(crate) fn entry_from_log(entry: store::log::LogEntry) -> io::Result<Entry> {
     let payload = match entry.payload.first() {
         None => Payload::Blank,

@@ -45,6 +45,9 @@ const HOPS_MAX: u32 = 2;
 /// How long one server is kept, at least; up to half as long is added by chance.
 const KEEP: Duration = Duration::from_secs(120);
 
+/// How long it is remembered whether there are other datacenters: every call asks.
+const FEDERATED_LOOK: Duration = Duration::from_secs(1);
+
 /// Why a request was not carried, or not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,18 +93,46 @@ struct Shared {
     servers: Servers,
     connections: Connections,
     chosen: Mutex<HashMap<String, (String, Instant)>>,
+    /// Whether there are other datacenters, and when that was looked up.
+    federated: Mutex<Option<(bool, Instant)>>,
+}
+
+impl std::fmt::Debug for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forward").field("datacenter", &self.shared.servers.datacenter).finish_non_exhaustive()
+    }
 }
 
 impl Forward {
     /// Carries to the servers that `lan` and, on servers, `wan` know. `datacenter` is the own one.
     pub fn new(datacenter: &str, lan: gossip::Pool, wan: Option<gossip::Pool>) -> Self {
         let servers = Servers { datacenter: datacenter.to_owned(), lan, wan };
-        Forward { shared: Arc::new(Shared { servers, connections: Connections::default(), chosen: Mutex::default() }) }
+        Forward {
+            shared: Arc::new(Shared {
+                servers,
+                connections: Connections::default(),
+                chosen: Mutex::default(),
+                federated: Mutex::default(),
+            }),
+        }
     }
 
     /// Whether a server of the own datacenter is known.
     pub fn has_servers(&self) -> bool {
         !self.shared.servers.of(&self.shared.servers.datacenter).is_empty()
+    }
+
+    /// Whether there are other datacenters, as of a moment ago.
+    pub fn is_federated(&self) -> bool {
+        let mut federated = self.shared.federated.lock();
+        match *federated {
+            Some((federated, at)) if at.elapsed() < FEDERATED_LOOK => federated,
+            _ => {
+                let now = self.shared.servers.datacenters().len() > 1;
+                *federated = Some((now, Instant::now()));
+                now
+            }
+        }
     }
 
     /// Whether a datacenter is known, be it reachable or not.

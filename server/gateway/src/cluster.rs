@@ -2,8 +2,8 @@
 //! `/v1/operator/`, `/v1/coordinate/`.
 
 use axum::body::Body;
-use http::{Method, StatusCode};
-use service::cluster::{Coordinate, Key, KeyOperation, PoolKind, Status};
+use http::Method;
+use service::cluster::{Coordinate, Key, KeyOperation, PoolKind};
 use state::Str;
 
 use crate::Gateway;
@@ -111,40 +111,6 @@ pub(crate) async fn transfer_leader(gateway: &Gateway, ask: &Ask) -> Outcome<Rep
     Ok(gateway.json(ask, json))
 }
 
-/// `GET /v1/operator/autopilot/health`: 429 when some server is not well.
-pub(crate) fn health(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
-    let status = gateway.service.consensus_status();
-    let members = gateway.service.members(&ask.caller, PoolKind::Lan)?;
-    let well = |name: &str| members.iter().any(|member| member.name == name && member.status == Status::Alive);
-    let voters = status.peers.iter().filter(|peer| peer.voter).count();
-    let alive = status.peers.iter().filter(|peer| peer.voter && well(&peer.name)).count();
-    let healthy = status.leader.is_some() && status.peers.iter().all(|peer| well(&peer.name));
-    let mut json = Json::new();
-    json.object(|json| {
-        json.name("Healthy").flag(healthy);
-        json.name("FailureTolerance").number(alive.saturating_sub(voters / 2 + 1) as u64);
-        json.name("Servers").array(|json| {
-            for peer in &status.peers {
-                let member = members.iter().find(|member| member.name == peer.name);
-                json.object(|json| {
-                    json.name("ID").text(&peer.id.to_string());
-                    json.name("Name").text(&peer.name);
-                    json.name("Address").text(&peer.address);
-                    json.name("SerfStatus").text(member.map_or("none", |member| member.status.as_str()));
-                    json.name("Version").text(member.and_then(|member| member.tags.get("build")).map_or("", String::as_str));
-                    json.name("Leader").flag(status.leader == Some(peer.id));
-                    json.name("LastTerm").number(status.term);
-                    json.name("LastIndex").number(if peer.id == status.id { status.last_index } else { 0 });
-                    json.name("Healthy").flag(well(&peer.name));
-                    json.name("Voter").flag(peer.voter);
-                });
-            }
-        });
-    });
-    let reply = gateway.json(ask, json);
-    Ok(if healthy { reply } else { reply.status(StatusCode::TOO_MANY_REQUESTS) })
-}
-
 /// `/v1/operator/keyring`: GET lists, POST installs, PUT uses, DELETE removes.
 pub(crate) async fn keyring(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome<Reply> {
     let operation = if ask.method == Method::GET {
@@ -185,6 +151,31 @@ pub(crate) async fn keyring(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome
             }
             json.name("NumNodes").number(answers.len() as u64);
         });
+    });
+    Ok(gateway.json(ask, json))
+}
+
+/// `GET /v1/coordinate/datacenters`: where the servers of each datacenter are.
+pub(crate) fn datacenters(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
+    let by_datacenter = gateway.service.coordinates_by_datacenter(&ask.caller)?;
+    let mut json = Json::new();
+    json.array(|json| {
+        for (datacenter, servers) in &by_datacenter {
+            json.object(|json| {
+                json.name("Datacenter").text(datacenter);
+                json.name("AreaID").text("WAN");
+                json.name("Coordinates").array(|json| {
+                    for (name, at) in servers {
+                        json.object(|json| {
+                            json.name("Node").text(name);
+                            json.name("Segment").text("");
+                            json.name("Coord");
+                            coordinate(json, at);
+                        });
+                    }
+                });
+            });
+        }
     });
     Ok(gateway.json(ask, json))
 }

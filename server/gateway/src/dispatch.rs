@@ -17,7 +17,7 @@ use crate::reply::{Content, Reply, takes_gzip};
 use crate::request::Ask;
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
-use crate::{Gateway, LiveOptions, agent, catalog, cluster, event, health, kv, session, snapshot, txn, watch};
+use crate::{Gateway, LiveOptions, agent, catalog, cluster, event, health, kv, operator, session, snapshot, txn, watch};
 
 /// Answers one request. It can't fail: what goes wrong is an answer as well.
 pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response, Infallible> {
@@ -159,7 +159,10 @@ async fn read(gateway: &Arc<Gateway>, endpoint: Endpoint, ask: &Ask) -> Outcome<
         Endpoint::StatusPeers => cluster::peers(gateway, ask),
         Endpoint::EventList => event::list(gateway, ask).await,
         Endpoint::RaftConfiguration => cluster::raft_configuration(gateway, ask),
-        Endpoint::AutopilotHealth => cluster::health(gateway, ask),
+        Endpoint::AutopilotHealth => operator::health(gateway, ask),
+        Endpoint::AutopilotState => operator::state(gateway, ask),
+        Endpoint::AutopilotConfiguration => operator::configuration(gateway, ask).await,
+        Endpoint::CoordinateDatacenters => cluster::datacenters(gateway, ask),
         Endpoint::Keyring => cluster::keyring(gateway, ask, Body::empty()).await,
         Endpoint::Coordinates => cluster::coordinates(gateway, ask),
         Endpoint::Snapshot => snapshot::save(gateway, ask).await,
@@ -188,6 +191,7 @@ async fn write(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> 
         Endpoint::AgentLeave => cluster::leave(gateway, ask),
         Endpoint::AgentForceLeave => cluster::force_leave(gateway, ask),
         Endpoint::EventFire => event::fire(gateway, ask, body).await,
+        Endpoint::AutopilotConfiguration => operator::configure(gateway, ask, body).await,
         Endpoint::RaftPeer => cluster::remove_peer(gateway, ask).await,
         Endpoint::RaftTransfer => cluster::transfer_leader(gateway, ask).await,
         Endpoint::Keyring => cluster::keyring(gateway, ask, body).await,

@@ -25,6 +25,7 @@ mod json;
 mod kv;
 mod metrics;
 mod near;
+mod operator;
 mod percent;
 mod reply;
 mod request;

@@ -59,8 +59,11 @@ pub(crate) enum Endpoint {
     RaftPeer,
     RaftTransfer,
     AutopilotHealth,
+    AutopilotState,
+    AutopilotConfiguration,
     Keyring,
     Coordinates,
+    CoordinateDatacenters,
     Snapshot,
     Watch,
     /// Known by name, not part of this build.
@@ -112,7 +115,7 @@ impl Endpoint {
 
     /// Whether only the leader can do it.
     pub(crate) fn is_for_the_leader(self) -> bool {
-        matches!(self, Endpoint::RaftPeer | Endpoint::RaftTransfer)
+        matches!(self, Endpoint::RaftPeer | Endpoint::RaftTransfer | Endpoint::AutopilotHealth | Endpoint::AutopilotState)
     }
 
     /// Whether its answers carry an index, so that clients can wait for the next one.
@@ -235,8 +238,11 @@ fn routes() -> Vec<Route> {
         Route::new("/v1/operator/raft/peer", &[Method::DELETE], RaftPeer),
         Route::new("/v1/operator/raft/transfer-leader", POSTED, RaftTransfer),
         Route::new("/v1/operator/autopilot/health", READ, AutopilotHealth),
+        Route::new("/v1/operator/autopilot/state", READ, AutopilotState),
+        Route::new("/v1/operator/autopilot/configuration", &[Method::GET, Method::PUT], AutopilotConfiguration),
         Route::new("/v1/operator/keyring", ALL, Keyring),
         Route::new("/v1/snapshot", &[Method::GET, Method::PUT], Snapshot),
+        Route::new("/v1/coordinate/datacenters", READ, CoordinateDatacenters),
         Route::new("/v1/coordinate/nodes", READ, Coordinates),
         Route::new("/v1/coordinate/node/", READ, Coordinates),
     ];
@@ -247,7 +253,6 @@ fn routes() -> Vec<Route> {
         ("/v1/catalog/gateway-services/", READ),
         ("/v1/health/connect/", READ),
         ("/v1/health/ingress/", READ),
-        ("/v1/coordinate/datacenters", READ),
         ("/v1/coordinate/update", WRITE),
         ("/v1/query", POSTED),
         ("/v1/query/", ALL),

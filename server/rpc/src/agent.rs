@@ -8,7 +8,7 @@ use futures::stream::{self, Stream};
 use proto::v1;
 use proto::v1::agent_service_server::AgentService;
 use service::agent::{Reloaded, unknown_service};
-use service::cluster::PoolKind;
+use service::cluster::{PoolKind, Status as Standing};
 use service::{Caller, Error};
 use state::{Check, Service as ServiceRow};
 use tonic::{Request, Response, Status, Streaming};
@@ -303,7 +303,37 @@ impl Face {
     /// Free figures for people.
     fn stats(&self) -> HashMap<String, String> {
         let status = self.service.consensus_status();
+        let service = &self.service;
+        let identity = service.identity();
+        let count = |pool, wanted: Option<Standing>| {
+            let members = service.members(&Caller::default(), pool).unwrap_or_default();
+            members.iter().filter(|member| wanted.is_none_or(|wanted| member.status == wanted)).count().to_string()
+        };
+        let contact = status.last_contact.map_or_else(|| "never".to_owned(), |age| format!("{}ms", age.as_millis()));
+        let voters: Vec<String> =
+            status.peers.iter().filter(|peer| peer.voter).map(|peer| format!("{} ({})", peer.name, peer.address)).collect();
         let figures = [
+            ("build.version", identity.version.to_owned()),
+            ("agent.services", service.agent().services(&Caller::default()).len().to_string()),
+            ("agent.checks", service.agent().checks(&Caller::default()).len().to_string()),
+            ("consul.server", identity.server.to_string()),
+            ("consul.leader", (status.state == "leader").to_string()),
+            ("consul.leader_addr", service.leader_address().unwrap_or_default()),
+            ("consul.known_datacenters", service.datacenters().len().to_string()),
+            ("consul.bootstrap", (identity.expect == 1).to_string()),
+            ("serf_lan.members", count(PoolKind::Lan, None)),
+            ("serf_lan.failed", count(PoolKind::Lan, Some(Standing::Failed))),
+            ("serf_lan.left", count(PoolKind::Lan, Some(Standing::Left))),
+            ("serf_wan.members", if identity.wan_port == 0 { "0".to_owned() } else { count(PoolKind::Wan, None) }),
+            ("runtime.arch", std::env::consts::ARCH.to_owned()),
+            ("runtime.os", std::env::consts::OS.to_owned()),
+            ("runtime.cpu_count", std::thread::available_parallelism().map_or(1, usize::from).to_string()),
+            ("raft.commit_index", status.committed.to_string()),
+            ("raft.last_snapshot_index", status.flushed.to_string()),
+            ("raft.last_contact", contact),
+            ("raft.latest_configuration", voters.join(", ")),
+            ("raft.latest_configuration_index", status.membership_index.to_string()),
+            ("raft.num_peers", status.peers.len().saturating_sub(1).to_string()),
             ("raft.state", status.state.to_owned()),
             ("raft.term", status.term.to_string()),
             ("raft.last_log_index", status.last_index.to_string()),

@@ -5,11 +5,14 @@ use std::convert::Infallible;
 use forward::{AGENT, DATACENTER, Forward};
 use http::HeaderValue;
 use http_body_util::BodyExt;
+use service::{Error, Reason};
 use tonic::service::{AxumBody, Routes};
 use tonic::{Code, Status};
 
-type Call = http::Request<AxumBody>;
-type Answer = http::Response<AxumBody>;
+use crate::status::status;
+
+pub(crate) type Call = http::Request<AxumBody>;
+pub(crate) type Answer = http::Response<AxumBody>;
 
 /// Carries every call that `routes` has no service for.
 ///
@@ -25,17 +28,33 @@ pub(crate) fn everything_else(routes: Routes, forward: Forward, node: Option<Hea
     routes.into_axum_router().fallback_service(carrying).into()
 }
 
-async fn carry(forward: &Forward, call: Call) -> Answer {
+pub(crate) async fn carry(forward: &Forward, call: Call) -> Answer {
     let datacenter = call.headers().get(DATACENTER).and_then(|name| name.to_str().ok()).map(str::to_owned);
     let call = call.map(|body| body.map_err(Into::into).boxed_unsync());
     match forward.carry(datacenter.as_deref(), call).await {
         Ok(answer) => answer.map(AxumBody::new),
-        Err(error) => {
-            let code = match error {
-                forward::Error::UnknownDatacenter { .. } => Code::InvalidArgument,
-                _ => Code::Unavailable,
-            };
-            Status::new(code, error.to_string()).into_http()
-        }
+        Err(error) => refused(&error),
     }
+}
+
+/// Carries a call to the server at `address`.
+pub(crate) async fn carry_to(forward: &Forward, address: &str, call: Call) -> Answer {
+    match forward.carry_to(address, call.map(|body| body.map_err(Into::into).boxed_unsync())).await {
+        Ok(answer) => answer.map(AxumBody::new),
+        Err(error) => refused(&error),
+    }
+}
+
+fn refused(error: &forward::Error) -> Answer {
+    let text = error.to_string();
+    let status = match error {
+        forward::Error::UnknownDatacenter { name, known } => {
+            status(Error::new(Reason::UnknownDatacenter, text).with("datacenter", name).with("known", known))
+        }
+        forward::Error::Unreachable { datacenter, why: _ } => {
+            status(Error::new(Reason::DatacenterUnreachable, text).with("datacenter", datacenter))
+        }
+        forward::Error::NoServer | forward::Error::Broken { .. } | forward::Error::Loop => Status::new(Code::Unavailable, text),
+    };
+    status.into_http()
 }

@@ -7,12 +7,13 @@
 //! [`serve`] also tells whether this server is ready (the standard health service) and what it
 //! can be asked (reflection).
 
-mod absent;
 mod agent;
+mod autopilot;
 mod caller;
 mod carry;
 mod catalog;
 mod convert;
+mod elsewhere;
 mod event;
 mod gather;
 mod health;

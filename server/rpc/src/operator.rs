@@ -10,7 +10,7 @@ use service::cluster::{Key, KeyOperation, PoolKind};
 use service::status::Peer;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::absent::refuse;
+use crate::autopilot;
 use crate::caller::open;
 use crate::convert::common::{local_meta, read_options, write_to};
 use crate::serve::Face;
@@ -94,23 +94,23 @@ impl OperatorService for Face {
 
     async fn get_autopilot_state(
         &self,
-        _: Request<v1::GetAutopilotStateRequest>,
+        request: Request<v1::GetAutopilotStateRequest>,
     ) -> Result<Response<v1::GetAutopilotStateResponse>, Status> {
-        refuse("OperatorService.GetAutopilotState")
+        answer(async { autopilot::state(&self.service, request) }).await
     }
 
     async fn get_autopilot_configuration(
         &self,
-        _: Request<v1::GetAutopilotConfigurationRequest>,
+        request: Request<v1::GetAutopilotConfigurationRequest>,
     ) -> Result<Response<v1::GetAutopilotConfigurationResponse>, Status> {
-        refuse("OperatorService.GetAutopilotConfiguration")
+        answer(autopilot::configuration(&self.service, request)).await
     }
 
     async fn set_autopilot_configuration(
         &self,
-        _: Request<v1::SetAutopilotConfigurationRequest>,
+        request: Request<v1::SetAutopilotConfigurationRequest>,
     ) -> Result<Response<v1::SetAutopilotConfigurationResponse>, Status> {
-        refuse("OperatorService.SetAutopilotConfiguration")
+        answer(autopilot::set(&self.service, request)).await
     }
 
     async fn manage_keys(&self, request: Request<v1::ManageKeysRequest>) -> Result<Response<v1::ManageKeysResponse>, Status> {

@@ -31,6 +31,8 @@ pub struct RpcOptions {
     /// Where this agent listens, for `AgentService.GetInfo`: `http`, `grpc`, `dns` and so on, each
     /// `host:port`.
     pub addresses: BTreeMap<String, String>,
+    /// Where calls go that are for the leader or for another datacenter; `None` answers them here.
+    pub forward: Option<forward::Forward>,
     /// The lines of the log; `None` when they are not handed out.
     pub monitor: Option<service::monitor::Feed>,
     /// The present metrics in Prometheus' text format; `None` when they are not collected.
@@ -58,6 +60,7 @@ impl RpcOptions {
             keepalive_timeout: Duration::from_secs(20),
             drain_timeout: Duration::from_secs(5),
             addresses: BTreeMap::new(),
+            forward: None,
             monitor: None,
             metrics: None,
             config: None,

@@ -22,7 +22,7 @@ use tonic::transport::Server;
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::options::RpcOptions;
-use crate::{carry, listener, ready};
+use crate::{carry, elsewhere, listener, ready};
 
 /// Why gRPC is not served any more.
 #[derive(Debug)]
@@ -75,7 +75,8 @@ pub async fn routes(service: Service, options: &RpcOptions, stop: &CancellationT
     let message = options.max_message_bytes;
     let face = Face { service, options: Arc::new(options.clone()), started_at: SystemTime::now(), stop: stop.clone() };
     tokio::spawn(ready::follow(face.service.clone(), reporter, stop.clone()));
-    Ok(Routes::new(KvServiceServer::new(face.clone()).max_decoding_message_size(message))
+    let service = face.service.clone();
+    let routes = Routes::new(KvServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(CatalogServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(HealthServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(WatchServiceServer::new(face.clone()).max_decoding_message_size(message))
@@ -87,7 +88,16 @@ pub async fn routes(service: Service, options: &RpcOptions, stop: &CancellationT
         .add_service(EventServiceServer::new(face).max_decoding_message_size(message))
         .add_service(health)
         .add_service(reflection)
-        .add_service(reflection_alpha))
+        .add_service(reflection_alpha);
+    let Some(forward) = options.forward.clone() else { return Ok(routes) };
+    let places = Arc::new(elsewhere::Places::of_the_contract());
+    let layer = tower::layer::layer_fn(move |here| elsewhere::Elsewhere {
+        here,
+        service: service.clone(),
+        forward: forward.clone(),
+        places: places.clone(),
+    });
+    Ok(routes.into_axum_router().layer(layer).into())
 }
 
 /// What an agent without a log serves: its own calls, and every other one carried to a server.

@@ -131,6 +131,7 @@ mod tests {
             LockNotHeld,
             UnknownSession,
             UnknownDatacenter,
+            DatacenterUnreachable,
             UnknownNode,
             UnknownService,
             UnknownCheck,
@@ -157,7 +158,7 @@ mod tests {
                 InvalidArgument | InvalidFilter | KeyTooLong | ValueTooLarge | TxnTooLarge | TxnTooManyOperations => {}
                 LockQueueFull | LockSlotsDiffer | TxnFailed | PreconditionFailed | LockHeld | LockDelay | StaleFence | CheckNotPassing
                 | LockNotHeld | UnknownSession | UnknownDatacenter => {}
-                UnknownNode | UnknownService | UnknownCheck | CheckNotTtl | NodeConflict | Compacted => {}
+                DatacenterUnreachable | UnknownNode | UnknownService | UnknownCheck | CheckNotTtl | NodeConflict | Compacted => {}
                 ForeignCursor | TooManyWatches | Overloaded | NoLeader | NotReady | TooStale | Deadline => {}
                 PermissionDenied | NotImplemented | InvalidSnapshot | ScriptsDisabled | InvalidConfiguration | StorageFatal | Internal => {}
             }

@@ -176,6 +176,19 @@ impl Service {
         Ok(members.filter_map(|member| Some((member.name.clone(), pool.coordinate_of(&member.name)?))).collect())
     }
 
+    /// Where the servers are in the network, by datacenter; those that were not heard yet are left out.
+    pub fn coordinates_by_datacenter(&self, caller: &Caller) -> Result<BTreeMap<String, Vec<(String, Coordinate)>>, Error> {
+        self.authorize(caller, Right::AgentRead)?;
+        let Some(pool) = self.pools().and_then(|pools| pools.wan.as_ref()) else { return Ok(BTreeMap::new()) };
+        let mut found: BTreeMap<String, Vec<(String, Coordinate)>> = BTreeMap::new();
+        for member in pool.members() {
+            let datacenter = member.tags.get("dc").cloned().unwrap_or_default();
+            let servers = found.entry(datacenter).or_default();
+            servers.extend(pool.coordinate_of(&member.name).map(|at| (member.name.clone(), at)));
+        }
+        Ok(found)
+    }
+
     /// Sorts by the round trip from the node `near`; what was not heard of comes last, and equals stay
     /// as they are. A node that nobody knows leaves everything as it is.
     pub fn sort_by_distance<T>(&self, near: &str, rows: &mut [T], node: impl Fn(&T) -> &str) {

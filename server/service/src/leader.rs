@@ -8,17 +8,20 @@ pub mod reconcile;
 mod members;
 mod servers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use state::Outcome;
+use consensus::Consensus;
+use state::{Autopilot, Outcome};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use reconcile::reconcile_self;
+use servers::Rules;
 pub use servers::{Described, described};
 
 use crate::Service;
+use crate::autopilot::is_close;
 use crate::error::Error;
 
 /// The pause before a duty that failed is tried again.
@@ -26,6 +29,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Everything is looked at again each so often, although nothing has changed.
 const ROUND: Duration = Duration::from_secs(60);
+
+/// How often a server is looked at that waits for its vote.
+const LEARNER_LOOK: Duration = Duration::from_millis(500);
 
 /// A node that the pool does not know is taken out of the catalog after this long: a leader that has
 /// just been started may know less than there is.
@@ -65,12 +71,12 @@ async fn lead(service: &Service, least: usize) {
     let Some(lan) = service.pools().map(|pools| pools.lan.clone()) else { return std::future::pending().await };
     let mut changes = lan.changes();
     let mut restores = service.hub().follow_resets();
-    let mut duty = Duty { service, least, begun: Instant::now(), known: BTreeSet::new() };
+    let mut duty = Duty { service, least, begun: Instant::now(), known: BTreeSet::new(), well_since: BTreeMap::new() };
     loop {
         changes.borrow_and_update();
         restores.borrow_and_update();
         let pause = match duty.round(&lan.members()).await {
-            Ok(()) => ROUND,
+            Ok(soon) => soon.unwrap_or(ROUND),
             Err(error) => {
                 tracing::warn!("the catalog and the quorum do not follow the pool yet, and will be tried again: {error}");
                 RETRY
@@ -91,11 +97,14 @@ struct Duty<'s> {
     begun: Instant,
     /// Members that this leader has seen.
     known: BTreeSet<String>,
+    /// Since when each server that has no vote yet is alive and close behind.
+    well_since: BTreeMap<u64, Instant>,
 }
 
 impl Duty<'_> {
-    /// Brings the catalog and the quorum in line with the pool.
-    async fn round(&mut self, all: &[gossip::Member]) -> Result<(), String> {
+    /// Brings the catalog and the quorum in line with the pool. Answers when to look again, if that is
+    /// soon.
+    async fn round(&mut self, all: &[gossip::Member]) -> Result<Option<Duration>, String> {
         self.catalog(all).await.map_err(|error| error.to_string())?;
         self.quorum(all).await
     }
@@ -117,16 +126,43 @@ impl Duty<'_> {
         Ok(())
     }
 
-    async fn quorum(&self, all: &[gossip::Member]) -> Result<(), String> {
+    async fn quorum(&mut self, all: &[gossip::Member]) -> Result<Option<Duration>, String> {
         let consensus = self.service.consensus();
         let datacenter = &self.service.identity().datacenter;
         let servers = described(all, datacenter);
         // Each step changes what the next one is; more than this many at once means that they undo each other.
         for _ in 0..32 {
-            let Some(step) = servers::next(&consensus.status().peers, &servers, consensus.id(), self.least) else { return Ok(()) };
+            let wanted = consensus.tables().autopilot().value;
+            let peers = consensus.status().peers;
+            let (stable, waiting) = stable(&mut self.well_since, consensus, &servers, &wanted);
+            let rules = Rules { own: consensus.id(), least: self.least, wanted: &wanted, stable: &stable };
+            let Some(step) = servers::next(&peers, &servers, &rules) else { return Ok(waiting.then_some(LEARNER_LOOK)) };
             let told = format!("{step:?}");
             servers::take(consensus, step, datacenter).await.map_err(|why| format!("{told}: {why}"))?;
         }
-        Ok(())
+        Ok(None)
     }
+}
+
+/// The servers without a vote that have been well for long enough to get one, and whether there are
+/// such without a vote. How long ago a server answered does not count here: on a busy machine it would
+/// keep a good server waiting for ever.
+fn stable(
+    well_since: &mut BTreeMap<u64, Instant>,
+    consensus: &Consensus,
+    servers: &[Described],
+    wanted: &Autopilot,
+) -> (BTreeSet<u64>, bool) {
+    let followers = consensus.followers();
+    let own = followers.get(&consensus.id()).copied().unwrap_or_default();
+    let alive = |id: u64| servers.iter().any(|server| server.id == id && server.status == gossip::Status::Alive);
+    let well = |id: u64| alive(id) && followers.get(&id).is_some_and(|follower| is_close(follower, &own, wanted));
+    let learners: BTreeSet<u64> = consensus.status().peers.iter().filter(|peer| !peer.voter).map(|peer| peer.id).collect();
+    well_since.retain(|id, _| learners.contains(id) && well(*id));
+    for id in learners.iter().filter(|id| well(**id)) {
+        well_since.entry(*id).or_insert_with(Instant::now);
+    }
+    let long = Duration::from_millis(wanted.server_stabilization_ms);
+    let stable = well_since.iter().filter(|(_, since)| since.elapsed() >= long).map(|(id, _)| *id).collect();
+    (stable, !learners.is_empty())
 }

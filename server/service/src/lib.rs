@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod answer;
+pub mod autopilot;
 pub mod catalog;
 pub mod cluster;
 pub mod discovery;
@@ -149,6 +150,7 @@ struct Inner {
     agent: agent::Agent,
     pools: Option<cluster::Pools>,
     telemetry: telemetry::Telemetry,
+    stability: autopilot::Stability,
 }
 
 impl Service {
@@ -161,7 +163,18 @@ impl Service {
         agent: agent::Agent,
         pools: Option<cluster::Pools>,
     ) -> Self {
-        Service { inner: Arc::new(Inner { identity, limits, consensus, hub, agent, pools, telemetry: telemetry::Telemetry::new() }) }
+        Service {
+            inner: Arc::new(Inner {
+                identity,
+                limits,
+                consensus,
+                hub,
+                agent,
+                pools,
+                telemetry: telemetry::Telemetry::new(),
+                stability: autopilot::Stability::default(),
+            }),
+        }
     }
 
     /// Who this server is.

@@ -186,6 +186,17 @@ impl Default for LogOptions {
     }
 }
 
+/// Reads the log in `dir`, which nobody writes to, and changes nothing.
+///
+/// # Errors
+///
+/// [`Error::Corrupt`], [`Error::TooNew`] or [`Error::Io`].
+pub fn read_only(dir: &Path) -> Result<(Recovered, Arc<dyn LogReader>), Error> {
+    let scan = recovery::scan(dir)?;
+    let recovered = scan.recovered()?;
+    Ok((recovered, device::reader(scan.index)))
+}
+
 /// Opens the log in `dir`, creating it if it is not there, and starts its thread.
 ///
 /// What is returned is durable: the end of the log is flushed first, since after a killed process it may be in

@@ -100,6 +100,22 @@ struct Inner {
     written: usize,
 }
 
+/// Reads the caller's mark of the state in `dir`, which no process has open. `None` when there is no state, or
+/// nothing was ever persisted.
+///
+/// # Errors
+///
+/// As [`StateStore::open`]. Nothing was changed.
+pub fn read_mark(dir: &Path) -> Result<Option<Bytes>, Error> {
+    if !env::exists(dir) {
+        return Ok(None);
+    }
+    let environment = Environment::open(dir, StateOptions::default().map_bytes)?;
+    let mark = environment.mark();
+    environment.close();
+    mark
+}
+
 impl StateStore {
     /// Opens the state in `dir`, creating it if it is not there. One directory is opened once at a time.
     ///

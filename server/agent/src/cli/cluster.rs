@@ -6,6 +6,7 @@ use anyhow::bail;
 use lictor_client::{ReadOptions, v1};
 use serde_json::json;
 
+use crate::cli::autopilot::AutopilotCommand;
 use crate::cli::connect::Connection;
 use crate::cli::output::{Format, Table, print_json, print_line};
 
@@ -81,6 +82,9 @@ pub(crate) enum Operator {
     /// The servers that keep the log
     #[command(subcommand)]
     Raft(RaftCommand),
+    /// How the servers do, and how they are looked after
+    #[command(subcommand)]
+    Autopilot(Box<AutopilotCommand>),
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -125,7 +129,10 @@ pub(crate) struct TransferLeader {
 
 impl Operator {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let Operator::Raft(command) = self;
+        let command = match self {
+            Operator::Raft(command) => command,
+            Operator::Autopilot(command) => return command.run().await,
+        };
         match command {
             RaftCommand::ListPeers(list) => list.run().await,
             RaftCommand::RemovePeer(remove) => remove.run().await,

@@ -2,7 +2,6 @@
 
 use proto::v1;
 use proto::v1::event_service_client::EventServiceClient;
-use proto::v1::operator_service_client::OperatorServiceClient;
 use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -55,16 +54,29 @@ async fn reflection_lists_every_service_of_the_contract() {
 }
 
 #[tokio::test]
-async fn what_is_still_to_come_names_itself() {
-    fn check<T: std::fmt::Debug>(answer: Result<T, Status>, call: &str) {
-        let status = answer.unwrap_err();
-        assert_eq!(refused(&status), (Code::Unimplemented, "NOT_IMPLEMENTED".to_owned()));
-        assert!(status.message().contains(call), "{}", status.message());
-    }
+async fn a_snapshot_goes_out_and_comes_back_in_whatever_pieces() {
     let server = Server::start().await;
-    let channel = server.channel().await;
-    let mut operator = OperatorServiceClient::new(channel);
-    check(soon(operator.save_snapshot(v1::SaveSnapshotRequest::default())).await, "OperatorService.SaveSnapshot");
+    let client = server.client().await;
+    soon(client.kv().put("kept", vec![7; 300_000])).await.unwrap();
+    let mut snapshot = soon(client.operator().save_snapshot(&Default::default())).await.unwrap();
+    let mut file = Vec::new();
+    while let Some(bytes) = soon(snapshot.next()).await.unwrap() {
+        file.extend_from_slice(&bytes);
+    }
+    soon(client.kv().put("later", "1")).await.unwrap();
+    let mut restore = client.operator().restore_snapshot("");
+    for piece in file.chunks(70_001) {
+        assert!(soon(restore.send(piece.to_vec().into())).await);
+    }
+    let restored = soon(restore.finish()).await.unwrap();
+    assert_eq!(restored.snapshot_revision, snapshot.revision());
+    assert!(restored.meta.unwrap().revision > snapshot.revision());
+    assert_eq!(soon(client.kv().get("kept")).await.unwrap().value.unwrap().value.len(), 300_000);
+    assert!(soon(client.kv().get("later")).await.unwrap().value.is_none());
+    let mut cut = client.operator().restore_snapshot("");
+    soon(cut.send(file[..file.len() / 2].to_vec().into())).await;
+    let refused = soon(cut.finish()).await.unwrap_err();
+    assert_eq!(refused.reason(), Some(v1::ErrorReason::InvalidSnapshot), "{refused}");
 }
 
 #[tokio::test]

@@ -1,14 +1,18 @@
 //! The quorum follows the pool: a server that appears is taken in, one that leaves is taken out,
 //! one that has moved is found at its new address.
 //!
+//! A new server follows without a vote first, and gets one when it has been well for a while; one that the
+//! cluster was begun with, or that is needed to have as many as that, gets it at once.
+//!
 //! A server that fails keeps its place, because it may come back with its log. Only when there are
 //! more servers than the cluster was begun with has somebody replaced it: then it is taken out, and
 //! only if those that are alive are a majority without it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use consensus::{Consensus, Member as Server, Peer};
 use gossip::{Member, Status};
+use state::Autopilot;
 
 /// A server of this datacenter as it describes itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +51,9 @@ pub fn described(members: &[Member], datacenter: &str) -> Vec<Described> {
 /// Something to be done to the quorum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Take it in.
+    /// Take it in, without a vote.
+    Follow(u64, Server),
+    /// Take it in, and let it vote.
     Add(u64, Server),
     /// Its address has changed.
     Move(u64, Server),
@@ -55,15 +61,32 @@ pub(super) enum Step {
     Remove(u64, &'static str),
 }
 
+/// What the quorum is judged by.
+pub(super) struct Rules<'r> {
+    /// The leader.
+    pub(super) own: u64,
+    /// How many servers the cluster was begun with.
+    pub(super) least: usize,
+    /// How the operator wants servers to be looked after.
+    pub(super) wanted: &'r Autopilot,
+    /// The servers without a vote that have been well for long enough.
+    pub(super) stable: &'r BTreeSet<u64>,
+}
+
 /// The next thing to be done, if any. One at a time, so that each is judged by what the one before
 /// it has led to.
-pub(super) fn next(peers: &[Peer], servers: &[Described], own: u64, least: usize) -> Option<Step> {
+pub(super) fn next(peers: &[Peer], servers: &[Described], rules: &Rules<'_>) -> Option<Step> {
+    let Rules { own, least, wanted, stable } = *rules;
+    let votes = peers.iter().filter(|peer| peer.voter).count();
     let known: HashMap<u64, &Described> = servers.iter().map(|server| (server.id, server)).collect();
     let alive = |id: &u64| known.get(id).is_some_and(|server| matches!(server.status, Status::Alive | Status::Leaving));
     for server in servers.iter().filter(|server| server.status == Status::Alive) {
         match peers.iter().find(|peer| peer.id == server.id) {
-            None => return Some(Step::Add(server.id, server.server.clone())),
-            Some(peer) if !peer.voter => return Some(Step::Add(server.id, server.server.clone())),
+            None if votes < least => return Some(Step::Add(server.id, server.server.clone())),
+            None => return Some(Step::Follow(server.id, server.server.clone())),
+            Some(peer) if !peer.voter && (votes < least || stable.contains(&peer.id)) => {
+                return Some(Step::Add(server.id, server.server.clone()));
+            }
             Some(peer) if peer.address != server.server.address || peer.name != server.server.name => {
                 return Some(Step::Move(server.id, server.server.clone()));
             }
@@ -77,7 +100,7 @@ pub(super) fn next(peers: &[Peer], servers: &[Described], own: u64, least: usize
         match known.get(&peer.id).map(|server| server.status) {
             // Whoever is to be taken out must not be needed for it.
             Some(Status::Left) if living > voters.len() / 2 => return Some(Step::Remove(peer.id, "it has left")),
-            Some(Status::Failed) if living > voters.len() / 2 && voters.len() > least.max(3) => {
+            Some(Status::Failed) if wanted.cleanup_dead_servers && living > voters.len() / 2 && is_replaced(peer, &voters, rules) => {
                 return Some(Step::Remove(peer.id, "it has failed, and another server has taken its place"));
             }
             _ => {}
@@ -86,9 +109,24 @@ pub(super) fn next(peers: &[Peer], servers: &[Described], own: u64, least: usize
     None
 }
 
+/// Whether a failed server is not needed any more: there are more voters than the cluster was begun
+/// with, and enough are left without it.
+fn is_replaced(peer: &Peer, voters: &[u64], rules: &Rules<'_>) -> bool {
+    !peer.voter || (voters.len() > rules.least.max(3) && voters.len() > rules.wanted.min_quorum as usize)
+}
+
 /// Does one step. The refusal says why it was not done; it is tried again.
 pub(super) async fn take(consensus: &Consensus, step: Step, datacenter: &str) -> Result<(), String> {
     match step {
+        Step::Follow(id, server) => {
+            check(consensus, id, &server, datacenter).await?;
+            consensus.add_learner(id, server.clone()).await.map_err(|error| error.to_string())?;
+            tracing::info!(
+                name = server.name,
+                address = server.address,
+                "a server follows, and will vote once it has been well for a while"
+            );
+        }
         Step::Add(id, server) => {
             check(consensus, id, &server, datacenter).await?;
             consensus.add_server(id, server.clone()).await.map_err(|error| error.to_string())?;
@@ -135,20 +173,32 @@ mod tests {
         Peer { id, name: format!("s{id}"), address: format!("10.0.0.{id}:8300"), voter }
     }
 
+    /// The next step for a cluster that was begun with `least` servers, when `stable` have been well for long.
+    fn step(peers: &[Peer], servers: &[Described], least: usize, stable: &[u64]) -> Option<Step> {
+        step_with(peers, servers, least, stable, &Autopilot::default())
+    }
+
+    fn step_with(peers: &[Peer], servers: &[Described], least: usize, stable: &[u64], wanted: &Autopilot) -> Option<Step> {
+        next(peers, servers, &Rules { own: 1, least, wanted, stable: &stable.iter().copied().collect() })
+    }
+
     #[test]
     fn who_appears_is_taken_in_and_who_leaves_is_taken_out() {
         let two = [server(1, Status::Alive), server(2, Status::Alive)];
-        assert_eq!(next(&[peer(1, true)], &two, 1, 1), Some(Step::Add(2, two[1].server.clone())));
-        assert_eq!(next(&[peer(1, true), peer(2, false)], &two, 1, 1), Some(Step::Add(2, two[1].server.clone())), "a learner is promoted");
-        assert_eq!(next(&[peer(1, true), peer(2, true)], &two, 1, 1), None);
+        let (add, follow) = (Step::Add(2, two[1].server.clone()), Step::Follow(2, two[1].server.clone()));
+        assert_eq!(step(&[peer(1, true)], &two, 3, &[]), Some(add.clone()), "it is needed at once");
+        assert_eq!(step(&[peer(1, true)], &two, 1, &[]), Some(follow));
+        assert_eq!(step(&[peer(1, true), peer(2, false)], &two, 1, &[]), None, "it has to be well for a while");
+        assert_eq!(step(&[peer(1, true), peer(2, false)], &two, 1, &[2]), Some(add), "a learner is promoted");
+        assert_eq!(step(&[peer(1, true), peer(2, true)], &two, 1, &[]), None);
         let three = [server(1, Status::Alive), server(2, Status::Alive), server(3, Status::Left)];
         let peers = [peer(1, true), peer(2, true), peer(3, true)];
-        assert_eq!(next(&peers, &three, 1, 3), Some(Step::Remove(3, "it has left")));
+        assert_eq!(step(&peers, &three, 3, &[]), Some(Step::Remove(3, "it has left")));
         let moved = [
             server(1, Status::Alive),
             Described { server: Server { name: "s2".into(), address: "10.9.9.9:8300".into() }, ..server(2, Status::Alive) },
         ];
-        assert!(matches!(next(&[peer(1, true), peer(2, true)], &moved, 1, 1), Some(Step::Move(2, _))));
+        assert!(matches!(step(&[peer(1, true), peer(2, true)], &moved, 1, &[]), Some(Step::Move(2, _))));
     }
 
     #[test]
@@ -157,9 +207,15 @@ mod tests {
             (1..=all).map(|id| server(id, if ids.contains(&id) { Status::Failed } else { Status::Alive })).collect::<Vec<_>>()
         };
         let voters = |all: u64| (1..=all).map(|id| peer(id, true)).collect::<Vec<_>>();
-        assert_eq!(next(&voters(3), &failed(&[3], 3), 1, 3), None, "it may come back");
-        assert!(matches!(next(&voters(4), &failed(&[3], 4), 1, 3), Some(Step::Remove(3, _))), "somebody has replaced it");
-        assert_eq!(next(&voters(5), &failed(&[3], 5), 1, 5), None);
-        assert_eq!(next(&voters(4), &failed(&[3, 4], 4), 1, 3), None, "two of four are no majority");
+        assert_eq!(step(&voters(3), &failed(&[3], 3), 3, &[]), None, "it may come back");
+        assert!(matches!(step(&voters(4), &failed(&[3], 4), 3, &[]), Some(Step::Remove(3, _))), "somebody has replaced it");
+        assert_eq!(step(&voters(5), &failed(&[3], 5), 5, &[]), None);
+        assert_eq!(step(&voters(4), &failed(&[3, 4], 4), 3, &[]), None, "two of four are no majority");
+        let kept = Autopilot { cleanup_dead_servers: false, ..Autopilot::default() };
+        assert_eq!(step_with(&voters(4), &failed(&[3], 4), 3, &[], &kept), None, "the operator wants it kept");
+        let many = Autopilot { min_quorum: 4, ..Autopilot::default() };
+        assert_eq!(step_with(&voters(4), &failed(&[3], 4), 3, &[], &many), None, "four voters shall be left");
+        let learner = [peer(1, true), peer(2, true), peer(3, false)];
+        assert!(matches!(step(&learner, &failed(&[3], 3), 1, &[]), Some(Step::Remove(3, _))), "without a vote nobody misses it");
     }
 }

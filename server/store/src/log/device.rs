@@ -211,6 +211,11 @@ struct FileReader {
     index: Arc<RwLock<Index>>,
 }
 
+/// Reads what `index` knows of.
+pub(super) fn reader(index: Index) -> Arc<dyn LogReader> {
+    Arc::new(FileReader { index: Arc::new(RwLock::new(index)) })
+}
+
 impl LogReader for FileReader {
     fn read_limited(&self, range: Range<u64>, bytes_max: usize) -> Result<Vec<LogEntry>, Error> {
         // The files are read without the lock; a segment that is purged meanwhile stays as it is while it is held.

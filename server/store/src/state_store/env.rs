@@ -227,6 +227,12 @@ impl Environment {
         Ok(loaded)
     }
 
+    /// The caller's mark of the last transaction.
+    pub(super) fn mark(&self) -> Result<Option<Bytes>, Error> {
+        let txn = self.env.read_txn().map_err(|e| heed_error("read", &self.file, e))?;
+        Ok(self.get_meta(&txn, META_MARK)?.map(Bytes::copy_from_slice))
+    }
+
     fn get_meta<'t>(&self, txn: &'t RoTxn<'_>, key: &[u8]) -> Result<Option<&'t [u8]>, Error> {
         self.meta.get(txn, key).map_err(|e| heed_error("read", &self.file, e))
     }

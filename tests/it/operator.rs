@@ -1,0 +1,84 @@
+//! How servers are looked after, and calls that are carried to whom they are for.
+
+use harness::{Node, PATIENCE, eventually};
+use lictor_client::{PutOptions, ReadOptions};
+
+use crate::cluster::fleet::Fleet;
+
+fn follower(fleet: &Fleet) -> usize {
+    let leader = eventually!(PATIENCE, Some(fleet.servers[0].get("/v1/status/leader").text()).filter(|at| at.len() > 2), "one leads");
+    let leads = |node: &Node| leader.trim_matches('"').starts_with(&format!("{}:", node.setup().address()));
+    fleet.servers.iter().position(|node| !leads(node)).unwrap()
+}
+
+#[test]
+fn autopilot_tells_how_the_servers_do_and_is_told_what_to_do() {
+    let fleet = Fleet::start("dc1", 3, 1);
+    let at = follower(&fleet);
+    for node in [&fleet.servers[at], &fleet.clients[0]] {
+        let told = eventually!(
+            PATIENCE,
+            Some(node.cli(&["operator", "autopilot", "state"])).filter(|ran| ran.stdout.contains("Healthy: true")),
+            "all servers are well"
+        );
+        assert!(told.stdout.contains("Failure Tolerance: 1") && told.stdout.contains("dc1-server-2"), "{}", told.stdout);
+        let state = node.get("/v1/operator/autopilot/state").json();
+        assert_eq!((state["Voters"].as_array().unwrap().len(), state["FailureTolerance"].as_u64()), (3, Some(1)), "{state}");
+        assert!(matches!(node.get("/v1/operator/autopilot/health").status, 200 | 429));
+    }
+    let node = &fleet.clients[0];
+    let config = node.cli(&["operator", "autopilot", "get-config"]).success().stdout;
+    assert!(config.contains("CleanupDeadServers = true") && config.contains("ServerStabilizationTime = 10s"), "{config}");
+    let set = node.cli(&["operator", "autopilot", "set-config", "-min-quorum=3", "-server-stabilization-time=2s"]).success();
+    assert_eq!(set.stdout.trim(), "Configuration updated!");
+    let path = "/v1/operator/autopilot/configuration";
+    let found = fleet.servers[at].get(path).json();
+    assert_eq!((found["MinQuorum"].as_u64(), found["ServerStabilizationTime"].as_str()), (Some(3), Some("2s")), "{found}");
+    assert_eq!(found["CleanupDeadServers"], true, "what was not named stays as it is");
+    let index = found["ModifyIndex"].as_u64().unwrap();
+    assert_eq!(node.put(&format!("{path}?cas={}", index - 1), r#"{"MinQuorum": 5}"#).text(), "false");
+    assert_eq!(node.put(&format!("{path}?cas={index}"), r#"{"MinQuorum": 5, "CleanupDeadServers": false}"#).text(), "true");
+    assert_eq!(node.get(path).json()["MinQuorum"], 5);
+    assert_eq!(node.put(path, r#"{"Typo": 5}"#).status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_the_leader_can_do_works_by_way_of_any_server() {
+    let fleet = Fleet::start("dc1", 3, 1);
+    let by_way_of = &fleet.servers[follower(&fleet)];
+    let before = by_way_of.get("/v1/status/leader").text();
+    let next = by_way_of.client().await.operator().transfer_leader(0).await.unwrap().expect("somebody leads");
+    eventually!(PATIENCE, by_way_of.get("/v1/status/leader").text() == format!("\"{}\"", next.address), "the one that was told leads");
+    assert_ne!(by_way_of.get("/v1/status/leader").text(), before);
+    let unknown = fleet.clients[0].cli(&["operator", "raft", "remove-peer", "-id=1"]).exited(1);
+    assert!(unknown.stderr.contains("no server of the quorum is `1`"), "{}", unknown.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_call_for_another_datacenter_is_answered_there() {
+    let one = Fleet::start("dc1", 1, 1);
+    let two = Fleet::start("dc2", 1, 0);
+    let address = two.servers[0].setup().address().to_string();
+    one.servers[0].cli(&["join", "-wan", &format!("{address}:8302")]).success();
+    for node in one.nodes() {
+        let client = node.client().await;
+        let there = PutOptions::new().datacenter("dc2");
+        eventually!(
+            PATIENCE,
+            client.kv().put_with("far", "away", there.clone()).await,
+            "dc2 takes it by way of {:?}",
+            node.addresses().grpc
+        );
+        let read = ReadOptions::default().datacenter("dc2");
+        let found = client.kv().get_with("far", &read).await.unwrap();
+        assert_eq!((found.value.map(|entry| entry.value), found.meta.datacenter.as_str()), (Some("away".into()), "dc2"));
+        assert!(client.kv().get("far").await.unwrap().value.is_none(), "it is not here");
+        let state = client.operator().autopilot_state("dc2").await.unwrap();
+        assert_eq!(state.servers.len(), 1);
+        let unknown = client.kv().get_with("far", &ReadOptions::default().datacenter("dc9")).await.unwrap_err();
+        assert!(unknown.to_string().contains("dc9") && unknown.to_string().contains("dc2"), "{unknown}");
+        let cli = node.cli(&["kv", "get", "-datacenter=dc2", "far"]).success();
+        assert_eq!(cli.stdout.trim(), "away");
+    }
+    assert_eq!(two.servers[0].get("/v1/kv/far?raw").text(), "away");
+}
