@@ -55,6 +55,8 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Gauge, "consul_raft_term", "Current term"),
     series(Counter, "consul_raft_snapshot_create", "Snapshots made"),
     series(Counter, "consul_raft_snapshot_install", "States that were taken over as a whole from a leader"),
+    series(Gauge, "consul_autopilot_healthy", "1 while every server is healthy, as the leader sees it"),
+    series(Gauge, "consul_autopilot_failure_tolerance", "How many voters may fail before the quorum is lost, on the leader"),
     series(Counter, "consul_snapshot_saves", "Snapshots saved"),
     series(Counter, "consul_snapshot_restores", "Snapshots restored"),
     series(Counter, "consul_snapshot_refused", "Snapshots that were damaged, cut or of another release"),

@@ -100,6 +100,11 @@ fn sample_service(service: &Service) {
         ("consul_server_isLeader", f64::from(status.leader == Some(status.id))),
     ];
     figures.into_iter().for_each(|(name, value)| gauge!(name).set(value));
+    // Only the leader knows.
+    if let Ok(state) = service.autopilot_state(&service::Caller::default()) {
+        gauge!("consul_autopilot_healthy").set(f64::from(state.healthy));
+        gauge!("consul_autopilot_failure_tolerance").set(f64::from(state.failure_tolerance));
+    }
 }
 
 /// Looks at the process itself.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use lictor_client::{ReadOptions, v1};
+use lictor_client::v1;
 use serde_json::json;
 
 use crate::cli::connect::Connection;

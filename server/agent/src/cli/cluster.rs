@@ -81,7 +81,7 @@ impl ForceLeave {
 pub(crate) enum Operator {
     /// The servers that keep the log
     #[command(subcommand)]
-    Raft(RaftCommand),
+    Raft(Box<RaftCommand>),
     /// How the servers do, and how they are looked after
     #[command(subcommand)]
     Autopilot(Box<AutopilotCommand>),
@@ -130,7 +130,7 @@ pub(crate) struct TransferLeader {
 impl Operator {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let command = match self {
-            Operator::Raft(command) => command,
+            Operator::Raft(command) => *command,
             Operator::Autopilot(command) => return command.run().await,
         };
         match command {

@@ -4,6 +4,7 @@
 //! newest log and why, and what would be written where. It writes only when it is told to.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -135,11 +136,11 @@ fn quorum(survivors: &[Survivor], chosen: usize, addresses: &[String]) -> anyhow
         })?;
         quorum.insert(named.id, Member { name: name.to_owned(), address: address.to_owned() });
     }
-    if !quorum.contains_key(&server.id) {
+    if let Entry::Vacant(place) = quorum.entry(server.id) {
         let peer = known(server.id).with_context(|| {
             format!("its own quorum does not name server {}; say where it is with `-address NAME=HOST:PORT`", server.id)
         })?;
-        quorum.insert(server.id, Member { name: peer.name.clone(), address: peer.address.clone() });
+        place.insert(Member { name: peer.name.clone(), address: peer.address.clone() });
     }
     Ok(quorum)
 }

@@ -3,7 +3,7 @@
 use proto::v1;
 use proto::v1::event_service_client::EventServiceClient;
 use tokio_stream::StreamExt;
-use tonic::{Code, Status};
+use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
