@@ -8,7 +8,7 @@ use harness::repository;
 use serde_json::Value;
 
 /// Which of our crates each may use. A new arrow goes into DECISIONS.md first, then here.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("lictor-proto", &[]),
     ("lictor-state", &[]),
     ("lictor-store", &["lictor-state", "lictor-proto"]),
@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("lictor-gossip", &["lictor-net"]),
     ("lictor-consensus", &["lictor-store", "lictor-state", "lictor-proto", "lictor-net"]),
     ("lictor-checks", &["lictor-state"]),
-    ("lictor-service", &["lictor-consensus", "lictor-gossip", "lictor-state"]),
+    ("lictor-service", &["lictor-consensus", "lictor-gossip", "lictor-state", "lictor-net"]),
     ("lictor-forward", &["lictor-gossip", "lictor-net"]),
     ("lictor-rpc", &["lictor-service", "lictor-forward", "lictor-state", "lictor-proto"]),
     ("lictor-gateway", &["lictor-service", "lictor-forward", "lictor-state"]),
@@ -26,6 +26,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("lictor-tests", EVERYTHING),
     ("lictor-powercut", EVERYTHING),
     ("lictor-bench", EVERYTHING),
+    ("lictor-simulation", EVERYTHING),
 ];
 
 /// Libraries that stop at a border: who but these uses one has found logic for another layer.

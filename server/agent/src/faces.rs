@@ -10,6 +10,7 @@ use consensus::Consensus;
 use dns::{DnsOptions, Soa};
 use forward::Forward;
 use gateway::{GatewayOptions, LiveOptions};
+use net::Network;
 use parking_lot::Mutex;
 use rpc::RpcOptions;
 use service::Service;
@@ -36,7 +37,7 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     /// Opens every port that the configuration names, or says which one can't be had and why.
-    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(config: &Config, network: &Network) -> anyhow::Result<Self> {
         let mut sockets = Sockets { http: Vec::new(), grpc: Vec::new(), dns: Vec::new(), server: None, lan: None, wan: None };
         for address in &config.listen.http {
             sockets.http.push(bind_tcp(Face::Http, *address).await?);
@@ -49,14 +50,14 @@ impl Sockets {
             sockets.dns.push(dns::bind(*address, per_address).map_err(|error| bind_error(Face::Dns, *address, error))?);
         }
         if let Some(address) = config.listen.serf_lan {
-            sockets.lan = Some(gossip_sockets(Face::SerfLan, address).await?);
+            sockets.lan = Some(gossip_sockets(Face::SerfLan, network, address).await?);
         }
         if config.server {
             if let Some(address) = config.listen.server {
                 sockets.server = Some(bind_tcp(Face::Server, address).await?);
             }
             if let Some(address) = config.listen.serf_wan {
-                sockets.wan = Some(gossip_sockets(Face::SerfWan, address).await?);
+                sockets.wan = Some(gossip_sockets(Face::SerfWan, network, address).await?);
             }
         }
         Ok(sockets)
@@ -90,8 +91,8 @@ impl Sockets {
     }
 }
 
-async fn gossip_sockets(face: Face, address: std::net::SocketAddr) -> anyhow::Result<gossip::Sockets> {
-    gossip::Sockets::bind(address).await.map_err(|error| match error {
+async fn gossip_sockets(face: Face, network: &Network, address: std::net::SocketAddr) -> anyhow::Result<gossip::Sockets> {
+    gossip::Sockets::bind(network, address).await.map_err(|error| match error {
         gossip::Error::Socket { address, source } => bind_error(face, address, source),
         other => other.into(),
     })

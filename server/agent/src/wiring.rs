@@ -8,7 +8,9 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use consensus::{Consensus, HistoryBounds, Member, Remote, Start};
 use forward::Forward;
+use net::Network;
 use service::agent::{Agent, AgentOptions, Upstream};
+use service::cluster::membership;
 use service::watch::Hub;
 use service::{Identity, Limits, Service, leader};
 use state::NodeInput;
@@ -46,7 +48,8 @@ const REGISTER_PAUSE: Duration = Duration::from_secs(1);
 /// Every port is opened before anything is written, so that a second agent on one machine leaves
 /// no trace; the banner is printed when a leader is elected and every face answers.
 pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics: Metrics, log: LogControl) -> anyhow::Result<()> {
-    let mut sockets = Sockets::bind(&config).await?;
+    let network = Network::host();
+    let mut sockets = Sockets::bind(&config, &network).await?;
     let listening = sockets.listening()?;
     let (storage, ids) = open_storage(&config)?;
     let identity = identity(&config, &ids, &sockets)?;
@@ -61,17 +64,25 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
 
     let member = Member { name: config.node_name.clone(), address: format!("{}:{}", config.advertise_addr, identity.server_port) };
     let start = if config.server && config.bootstrap_expect == 1 { Start::Alone } else { Start::Join };
-    let options = consensus::Options { id: ids.raft_id, member, datacenter: config.datacenter.clone(), start, history, storage };
+    let options = consensus::Options {
+        id: ids.raft_id,
+        member,
+        datacenter: config.datacenter.clone(),
+        start,
+        history,
+        network: network.clone(),
+        storage,
+    };
     let consensus = Consensus::start(options, hub.clone()).await.context("consensus did not start")?;
 
     let pools = cluster::pools(&config, &identity, sockets.take_gossip(), &shutdown)?;
-    let forward = pools.as_ref().map(|pools| Forward::new(&config.datacenter, pools.lan.clone(), pools.wan.clone()));
+    let forward = pools.as_ref().map(|pools| Forward::new(&config.datacenter, network.clone(), pools.lan.clone(), pools.wan.clone()));
     anyhow::ensure!(config.server || forward.is_some(), "an agent that is no server finds its servers by gossip; set `ports.serf_lan`");
 
     let (requests, probes) = mpsc::channel(PROBES);
     let (reports, results) = mpsc::channel(PROBES);
     tasks.spawn(checks::Prober::start(probes, reports, checks::Options::default(), core.clone()));
-    let agent = Agent::new(agent_options(&config, &identity), upstream(&config, &consensus, &hub, &forward), requests)?;
+    let agent = Agent::new(agent_options(&config, &identity), upstream(&config, &consensus, &hub, &forward, network), requests)?;
     let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone(), pools.clone());
 
     metrics.observe(service.clone());
@@ -81,11 +92,11 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     let (serving, live) = faces::serve(&running, &service, &consensus, forward, &metrics, &log.feed, sockets, &shutdown).await?;
     tasks.spawn(metrics.run(core.clone()));
     if let Some(pools) = &pools {
-        tasks.spawn(cluster::follow_addresses(consensus.clone(), pools.lan.clone(), config.datacenter.clone(), core.clone()));
+        tasks.spawn(membership::follow_addresses(consensus.clone(), pools.lan.clone(), config.datacenter.clone(), core.clone()));
         cluster::join(&config, pools, &shutdown).await?;
         tasks.spawn(cluster::flood(pools.clone(), config.datacenter.clone(), core.clone()));
         if identity.expect > 1 {
-            tasks.spawn(cluster::bootstrap(consensus.clone(), pools.lan.clone(), identity.clone(), core.clone()));
+            tasks.spawn(membership::form_first_quorum(consensus.clone(), pools.lan.clone(), identity.clone(), core.clone()));
         }
     }
     let node = node(&config, &identity);
@@ -149,11 +160,11 @@ struct Ids {
 }
 
 /// Where the agent finds the catalog.
-fn upstream(config: &Config, consensus: &Consensus, hub: &Arc<Hub>, forward: &Option<Forward>) -> Upstream {
+fn upstream(config: &Config, consensus: &Consensus, hub: &Arc<Hub>, forward: &Option<Forward>, network: Network) -> Upstream {
     match forward {
         Some(forward) if !config.server => {
             let forward = forward.clone();
-            Remote::new(Arc::new(move || forward.servers())).into()
+            Remote::new(network, Arc::new(move || forward.servers())).into()
         }
         _ => (consensus.clone(), hub.clone()).into(),
     }

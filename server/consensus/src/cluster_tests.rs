@@ -36,6 +36,7 @@ impl Server {
             datacenter: "dc1".into(),
             start: Start::Join,
             history: HistoryBounds { changes_max: 100, bytes_max: 1 << 20 },
+            network: net::Network::host(),
             storage: Storage::Memory,
         };
         let consensus = Consensus::start(options, Arc::new(Nobody)).await.unwrap();

@@ -37,9 +37,9 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Asks the servers that `candidates` names at the time.
-    pub fn new(candidates: Candidates) -> Self {
-        Remote { candidates, peers: Peers::default(), latest: Arc::new(ArcSwap::from_pointee(Tables::default())), nodes: Arc::default() }
+    /// Asks the servers that `candidates` names at the time, over `network`.
+    pub fn new(network: net::Network, candidates: Candidates) -> Self {
+        Remote { candidates, peers: Peers::new(network), latest: Arc::new(ArcSwap::from_pointee(Tables::default())), nodes: Arc::default() }
     }
 
     /// What was read last: one node.

@@ -42,6 +42,8 @@ pub struct Options {
     pub start: Start,
     /// How much history is kept.
     pub history: HistoryBounds,
+    /// What the other servers are reached through.
+    pub network: net::Network,
     /// Where everything is kept.
     pub storage: Storage,
 }
@@ -61,6 +63,14 @@ pub enum Start {
 pub enum Storage {
     /// In memory, gone with the process.
     Memory,
+    /// The log in a place of the caller's choice, and nothing else: what was applied is applied again after a restart. So the
+    /// log must hold everything since the first entry.
+    Log {
+        /// The log, opened.
+        log: LogHandle,
+        /// What was found in it.
+        recovered: Recovered,
+    },
     /// On disk.
     Durable {
         /// The log, opened.
@@ -91,9 +101,10 @@ struct Found {
 }
 
 pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result<Consensus, Error> {
-    let Options { id, member, datacenter, start, history: bounds, storage } = options;
+    let Options { id, member, datacenter, start, history: bounds, network, storage } = options;
     let (log, recovered, store) = match storage {
         Storage::Memory => (LogHandle::in_memory(), Recovered::default(), None),
+        Storage::Log { log, recovered } => (log, recovered, None),
         Storage::Durable { log, recovered, state } => (log, recovered, Some(state)),
     };
     let cause = RootCause::default();
@@ -113,7 +124,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let clock = Arc::new(Clock::new(published.load().clock()));
     let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone(), outcomes.clone(), clock.clone());
 
-    let peers = Peers::default();
+    let peers = Peers::new(network);
     let config = Arc::new(config().validate().map_err(fatal)?);
     let raft = Raft::new(id, config, Network { peers: peers.clone() }, log_store.clone(), machine).await.map_err(fatal)?;
     form_quorum(&raft, id, &member, start).await?;

@@ -44,7 +44,7 @@ async fn start(dir: &Path) -> (Consensus, Arc<Recorder>) {
     let storage = Storage::Durable { log, recovered, state };
     let recorder = Arc::new(Recorder::default());
     let consensus = Consensus::start(
-        Options { id: 7, member, datacenter: "dc1".into(), start: Start::Alone, history: BOUNDS, storage },
+        Options { id: 7, member, datacenter: "dc1".into(), start: Start::Alone, history: BOUNDS, network: net::Network::host(), storage },
         recorder.clone(),
     )
     .await
@@ -87,7 +87,15 @@ async fn until_alone(consensus: &Consensus) {
 #[tokio::test]
 async fn a_write_is_read_back_at_every_consistency() {
     let member = Member::default();
-    let options = Options { id: 1, member, datacenter: "dc1".into(), start: Start::Alone, history: BOUNDS, storage: Storage::Memory };
+    let options = Options {
+        id: 1,
+        member,
+        datacenter: "dc1".into(),
+        start: Start::Alone,
+        history: BOUNDS,
+        network: net::Network::host(),
+        storage: Storage::Memory,
+    };
     let consensus = Consensus::start(options, Arc::new(Recorder::default())).await.unwrap();
     consensus.ready().await.unwrap();
     let proposed = consensus.propose(put("a", "1")).await.unwrap();
@@ -110,6 +118,7 @@ async fn a_refusal_is_an_answer_and_changes_nothing() {
         datacenter: "dc1".into(),
         start: Start::Alone,
         history: BOUNDS,
+        network: net::Network::host(),
         storage: Storage::Memory,
     };
     let consensus = Consensus::start(options, Arc::new(Recorder::default())).await.unwrap();

@@ -8,6 +8,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use net::Network;
 use parking_lot::Mutex;
 
 use crate::Body;
@@ -31,12 +32,16 @@ pub(crate) enum Failed {
 }
 
 /// The connections, by address.
-#[derive(Default)]
 pub(crate) struct Connections {
+    network: Network,
     open: Arc<Mutex<HashMap<String, SendRequest<Body>>>>,
 }
 
 impl Connections {
+    pub(crate) fn new(network: Network) -> Self {
+        Connections { network, open: Arc::default() }
+    }
+
     /// Sends a request over the connection to `address`.
     pub(crate) async fn send(&self, address: &str, mut request: Request<Body>) -> Result<Response<Incoming>, Failed> {
         // A connection that was closed meanwhile is found out when it is used: once more with a new one.
@@ -64,7 +69,7 @@ impl Connections {
         if let Some(sender) = known {
             return Ok(sender);
         }
-        let stream = net::connect(address, CONNECT).await.map_err(|error| error.to_string())?;
+        let stream = self.network.connect(address, CONNECT).await.map_err(|error| error.to_string())?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE).keep_alive_while_idle(true);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);

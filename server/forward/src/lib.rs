@@ -105,12 +105,12 @@ impl std::fmt::Debug for Forward {
 
 impl Forward {
     /// Carries to the servers that `lan` and, on servers, `wan` know. `datacenter` is the own one.
-    pub fn new(datacenter: &str, lan: gossip::Pool, wan: Option<gossip::Pool>) -> Self {
+    pub fn new(datacenter: &str, network: net::Network, lan: gossip::Pool, wan: Option<gossip::Pool>) -> Self {
         let servers = Servers { datacenter: datacenter.to_owned(), lan, wan };
         Forward {
             shared: Arc::new(Shared {
                 servers,
-                connections: Connections::default(),
+                connections: Connections::new(network),
                 chosen: Mutex::default(),
                 federated: Mutex::default(),
             }),

@@ -5,14 +5,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{counter, gauge};
+use net::{Datagrams, Listener, Network, Stream};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -64,7 +64,8 @@ struct Shared {
     started: Instant,
     advertise: SocketAddr,
     label: String,
-    datagrams: UdpSocket,
+    network: Network,
+    datagrams: Box<dyn Datagrams>,
     changes: watch::Sender<u64>,
     events: broadcast::Sender<Event>,
     rescheduled: Notify,
@@ -105,6 +106,7 @@ impl Pool {
             started: Instant::now(),
             advertise,
             label: options.label,
+            network: sockets.network,
             datagrams: sockets.datagrams,
             changes: watch::Sender::new(0),
             events: broadcast::Sender::new(EVENTS_QUEUED),
@@ -176,7 +178,8 @@ impl Pool {
 
     async fn join_one(&self, address: &str) -> Result<(), String> {
         let target = with_port(address, self.shared.advertise.port());
-        let found = net::resolve(&target, RESOLVE).await.map_err(|error| format!("`{address}` can't be resolved: {error}"))?;
+        let found =
+            self.shared.network.resolve(&target, RESOLVE).await.map_err(|error| format!("`{address}` can't be resolved: {error}"))?;
         let mut why = format!("`{address}` names no address");
         for candidate in found {
             match self.compare_with(&candidate.to_string(), true).await {
@@ -309,7 +312,7 @@ impl Pool {
         for output in outputs {
             match output {
                 // A datagram that the system won't take now is lost, like any other.
-                Output::Send(to, bytes) => match self.shared.datagrams.try_send_to(&bytes, to) {
+                Output::Send(to, bytes) => match self.shared.datagrams.try_send(&bytes, to) {
                     Ok(_) => counter!("consul_gossip_datagrams_sent").increment(1),
                     Err(error) => tracing::debug!(%error, %to, "a datagram was not sent"),
                 },
@@ -329,7 +332,7 @@ impl Pool {
     async fn receive(self) {
         let mut buffer = vec![0; 64 << 10];
         loop {
-            let (length, from) = match self.shared.datagrams.recv_from(&mut buffer).await {
+            let (length, from) = match self.shared.datagrams.receive(&mut buffer).await {
                 Ok(received) => received,
                 Err(error) => {
                     // Such as the refusal of an earlier datagram: not this socket's fault.
@@ -357,7 +360,7 @@ impl Pool {
     async fn keep_time(self) {
         loop {
             let next = self.shared.core.lock().next();
-            let due = next.map(|at| tokio::time::Instant::from_std(self.shared.started + at));
+            let due = next.map(|at| self.shared.started + at);
             tokio::select! {
                 () = self.shared.rescheduled.notified() => continue,
                 () = async { match due { Some(due) => sleep_until(due).await, None => std::future::pending().await } } => {}
@@ -367,7 +370,7 @@ impl Pool {
         }
     }
 
-    async fn accept(self, listener: TcpListener) {
+    async fn accept(self, listener: Box<dyn Listener>) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
@@ -389,7 +392,7 @@ impl Pool {
         }
     }
 
-    async fn answer(&self, mut stream: TcpStream, from: SocketAddr) -> io::Result<()> {
+    async fn answer(&self, mut stream: Stream, from: SocketAddr) -> io::Result<()> {
         let envelope = self.envelope();
         let reply = match stream::question(&envelope, &self.shared.label, &mut stream).await? {
             Asked::Question(Question::Compare(state)) => self.take_state(*state, from),
@@ -420,7 +423,7 @@ impl Pool {
     }
 
     async fn ask(&self, address: &str, question: &Question) -> Result<Reply, String> {
-        stream::ask(&self.envelope(), address, question).await
+        stream::ask(&self.shared.network, &self.envelope(), address, question).await
     }
 
     /// Compares everything with the member at `address`.

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use net::{Network, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::keyring::Keyring;
@@ -23,9 +23,9 @@ pub(crate) struct Envelope {
 }
 
 /// Asks the member at `address`. The refusal says what went wrong.
-pub(crate) async fn ask(envelope: &Envelope, address: &str, question: &Question) -> Result<Reply, String> {
+pub(crate) async fn ask(network: &Network, envelope: &Envelope, address: &str, question: &Question) -> Result<Reply, String> {
     let asked = async {
-        let mut stream = net::connect(address, CONNECT).await.map_err(|error| error.to_string())?;
+        let mut stream = network.connect(address, CONNECT).await.map_err(|error| error.to_string())?;
         let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), &wire::encode(question));
         write(&mut stream, &frame).await.map_err(|error| error.to_string())?;
         let bytes = read(&mut stream).await.map_err(|error| match error.kind() {
@@ -53,7 +53,7 @@ pub(crate) enum Asked {
 }
 
 /// Reads the question of whoever has connected.
-pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut TcpStream) -> io::Result<Asked> {
+pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Stream) -> io::Result<Asked> {
     let bytes = timeout(EXCHANGE, read(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let dropped = match wire::unwrap(envelope.label, envelope.keyring.as_ref(), &bytes) {
         Ok(content) => match wire::decode(&content) {
@@ -77,17 +77,17 @@ pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut TcpSt
 }
 
 /// Sends the answer.
-pub(crate) async fn answer(envelope: &Envelope, stream: &mut TcpStream, reply: &Reply) -> io::Result<()> {
+pub(crate) async fn answer(envelope: &Envelope, stream: &mut Stream, reply: &Reply) -> io::Result<()> {
     let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), &wire::encode(reply));
     answer_bytes(stream, &frame).await
 }
 
 /// Sends bytes that are made up already.
-pub(crate) async fn answer_bytes(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
+pub(crate) async fn answer_bytes(stream: &mut Stream, frame: &[u8]) -> io::Result<()> {
     timeout(EXCHANGE, write(stream, frame)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-async fn write(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
+async fn write(stream: &mut Stream, frame: &[u8]) -> io::Result<()> {
     let length = u32::try_from(frame.len()).ok().filter(|length| *length as usize <= FRAME_MAX);
     let length = length.ok_or_else(|| io::Error::other("the pool has become too large to be compared at once"))?;
     stream.write_all(&length.to_be_bytes()).await?;
@@ -95,7 +95,7 @@ async fn write(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
     stream.flush().await
 }
 
-async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
     let length = stream.read_u32().await? as usize;
     if length > FRAME_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes, and at most {FRAME_MAX} are taken")));

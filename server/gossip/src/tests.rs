@@ -24,7 +24,7 @@ fn options(name: &str) -> Options {
 }
 
 async fn start(options: Options) -> Pool {
-    let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let sockets = Sockets::bind(&net::Network::host(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
     Pool::start(options, sockets).unwrap()
 }
 

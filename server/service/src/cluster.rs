@@ -1,5 +1,7 @@
 //! The cluster as this agent sees it: members of its pools, events, and the quorum.
 
+pub mod membership;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

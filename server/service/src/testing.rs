@@ -36,7 +36,15 @@ pub async fn dev_with(limits: Limits) -> Service {
     let stop = CancellationToken::new();
     tokio::spawn(hub.clone().run(stop.clone()));
     let member = Member { name: identity.node_name.to_string(), address: "127.0.0.1:8300".into() };
-    let options = Options { id: 1, member, datacenter: "dc1".into(), start: Start::Alone, history, storage: Storage::Memory };
+    let options = Options {
+        id: 1,
+        member,
+        datacenter: "dc1".into(),
+        start: Start::Alone,
+        history,
+        network: net::Network::host(),
+        storage: Storage::Memory,
+    };
     let consensus = Consensus::start(options, hub.clone()).await.expect("a quorum of one in memory always starts");
     consensus.ready().await.expect("a quorum of one in memory elects itself");
     let (prober, mut requests) = mpsc::channel(CHANNEL);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use net::Network;
 use parking_lot::{Mutex, RwLock};
 use proto::internal::v1::peer_service_client::PeerServiceClient;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -27,18 +28,23 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// The other servers: where they live and the connections to them. Clones share both.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Peers {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
+    network: Network,
     addresses: RwLock<HashMap<u64, String>>,
     channels: Mutex<HashMap<String, Channel>>,
 }
 
 impl Peers {
+    /// Nobody is known yet; connections go over `network`.
+    pub(crate) fn new(network: Network) -> Self {
+        Peers { shared: Arc::new(Shared { network, addresses: RwLock::default(), channels: Mutex::default() }) }
+    }
+
     /// Says where servers live now, by their numbers in the log. Where nothing is said, the address
     /// in the log counts.
     pub fn set_addresses(&self, addresses: HashMap<u64, String>) {
@@ -71,7 +77,7 @@ impl Peers {
         if let Some(channel) = known {
             return Ok(channel);
         }
-        let channel = open(address).await?;
+        let channel = open(&self.shared.network, address).await?;
         self.shared.channels.lock().insert(address.to_owned(), channel.clone());
         Ok(channel)
     }
@@ -82,11 +88,11 @@ impl Peers {
     }
 }
 
-async fn open(address: &str) -> Result<Channel, tonic::transport::Error> {
-    let target = address.to_owned();
+async fn open(network: &Network, address: &str) -> Result<Channel, tonic::transport::Error> {
+    let (network, target) = (network.clone(), address.to_owned());
     let connector = tower::service_fn(move |_: Uri| {
-        let target = target.clone();
-        async move { net::connect(&target, CONNECT).await.map(TokioIo::new) }
+        let (network, target) = (network.clone(), target.clone());
+        async move { network.connect(&target, CONNECT).await.map(TokioIo::new) }
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT)

@@ -4,15 +4,17 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::Error;
 use crate::log::device::check;
 use crate::log::index::Bounds;
-use crate::log::{LogDevice, LogEntry, LogReader, LogWrite};
+use crate::log::{LogDevice, LogEntry, LogReader, LogWrite, Recovered};
 
-/// A log device in memory. It obeys the same rules as the files, and forgets everything when it is dropped.
-#[derive(Debug, Default)]
+/// A log device in memory. It obeys the same rules as the files. Clones share what they hold, which is forgotten with the last of
+/// them: one that is kept aside stands for the disk of a machine that crashes and comes back.
+#[derive(Clone, Debug, Default)]
 pub struct MemoryLog {
     entries: Arc<RwLock<Entries>>,
 }
@@ -21,6 +23,9 @@ pub struct MemoryLog {
 struct Entries {
     bounds: Bounds,
     held: VecDeque<LogEntry>,
+    vote: Option<Bytes>,
+    committed: Option<Bytes>,
+    purged: Option<(u64, Bytes)>,
 }
 
 impl Entries {
@@ -36,7 +41,8 @@ impl Entries {
                 self.bounds.truncate(*after);
                 self.held.truncate((self.bounds.next - self.bounds.first) as usize);
             }
-            LogWrite::Purge { upto, .. } => {
+            LogWrite::Purge { upto, mark } => {
+                self.purged = Some((*upto, mark.clone()));
                 let gone = self.held.iter().take_while(|entry| entry.index <= *upto).count();
                 self.held.drain(..gone);
                 self.bounds.purge(*upto);
@@ -44,10 +50,25 @@ impl Entries {
                     self.held.shrink_to(2 * self.held.len());
                 }
             }
-            // Nobody can ask for these again: they matter after a restart only.
-            LogWrite::Vote(_) | LogWrite::Committed(_) => {}
+            LogWrite::Vote(vote) => self.vote = Some(vote.clone()),
+            LogWrite::Committed(mark) => self.committed = Some(mark.clone()),
         }
         Ok(())
+    }
+}
+
+impl MemoryLog {
+    /// What a restart finds.
+    pub fn recovered(&self) -> Recovered {
+        let entries = self.entries.read();
+        Recovered {
+            vote: entries.vote.clone(),
+            committed: entries.committed.clone(),
+            purged: entries.purged.clone(),
+            last: entries.held.back().map(|entry| (entry.index, entry.term)),
+            first: entries.bounds.first,
+            tail: None,
+        }
     }
 }
 

@@ -58,9 +58,14 @@ impl LogHandle {
         Ok(Self { backend, reader, counters })
     }
 
-    /// A log that keeps nothing: writes take effect and callbacks run before [`submit`](Self::submit) returns.
+    /// A log that keeps nothing: see [`on_memory`](Self::on_memory).
     pub fn in_memory() -> Self {
-        let device = Box::new(MemoryLog::default());
+        Self::on_memory(MemoryLog::default())
+    }
+
+    /// A log that keeps what `device` is kept for: writes take effect and callbacks run before [`submit`](Self::submit) returns.
+    pub fn on_memory(device: MemoryLog) -> Self {
+        let device = Box::new(device);
         let reader = device.reader();
         let backend = Arc::new(Backend::Inline(Mutex::new(Inline { device, failed: None })));
         Self { backend, reader, counters: Arc::default() }
