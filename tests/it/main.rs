@@ -21,6 +21,7 @@ mod lock;
 mod maintenance;
 mod monitor;
 mod operator;
+mod partition;
 mod powercut;
 mod readme;
 mod recover;
