@@ -1,6 +1,7 @@
 //! Locks, under everything that is known to break them: holders that stop and go on, that are killed, leaders
 //! that are, and many who wait.
 
+mod election;
 mod expiry;
 mod holders;
 mod queue;

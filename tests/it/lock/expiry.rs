@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use harness::{Node, PATIENCE, eventually};
-use lictor_client::{Client, v1};
+use lictor_client::{Client, ReadOptions, v1};
 
 use super::amount;
 use crate::cluster::fleet::Fleet;
@@ -22,10 +22,10 @@ fn leads(node: &Node) -> Option<String> {
     Some(answer.text().trim_matches('"').to_owned()).filter(|at| !at.is_empty())
 }
 
-fn sessions(node: &Node) -> Option<Vec<String>> {
-    let answer = node.http().try_send("GET", "/v1/session/list?stale", &[], b"").ok().filter(|answer| answer.status == 200)?;
-    let list = answer.json();
-    Some(list.as_array()?.iter().filter_map(|session| session["ID"].as_str().map(str::to_owned)).collect())
+/// The sessions that a server knows of, once it knows of everything up to `revision`.
+async fn sessions(client: &Client, revision: u64) -> Option<Vec<String>> {
+    let list = client.sessions().list("", &ReadOptions::stale().at_least(revision)).await.ok()?;
+    Some(list.value.into_iter().map(|session| session.id).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +40,7 @@ async fn a_session_ends_in_time_although_its_leader_does_not_live_to_see_it() {
         let client = Client::connect(fleet.servers[others[0]].addresses().grpc).await.unwrap();
         // The last renewal was sent at some time, and answered before it is noted here.
         let mut renewed: BTreeMap<String, Instant> = BTreeMap::new();
+        let mut begun_at = 0;
         for n in 0..SESSIONS {
             let ttl = Some(TTL.try_into().unwrap());
             let request = v1::SessionServiceCreateRequest { ttl, ignore_node_failure: true, ..Default::default() };
@@ -47,9 +48,14 @@ async fn a_session_ends_in_time_although_its_leader_does_not_live_to_see_it() {
             let session = client.sessions().create(request).await.unwrap();
             tokio::time::sleep(Duration::from_millis(60)).await;
             if n % 2 == 0 {
-                sent = Instant::now();
-                client.sessions().renew(&session.id, "").await.unwrap();
+                let again = Instant::now();
+                if let Err(error) = client.sessions().renew(&session.id, "").await {
+                    assert!(sent.elapsed() >= TTL, "round {round}: not renewed after {:?}: {error}", sent.elapsed());
+                    continue;
+                }
+                sent = again;
             }
+            begun_at = begun_at.max(session.create_index);
             renewed.insert(session.id, sent);
         }
         if round % 2 == 0 {
@@ -58,6 +64,7 @@ async fn a_session_ends_in_time_although_its_leader_does_not_live_to_see_it() {
             fleet.servers[old].pause()
         }
         let watched = &fleet.servers[others[1]];
+        let observer = Client::connect(watched.addresses().grpc).await.unwrap();
         let mut elected: Option<Instant> = None;
         let mut left = renewed.clone();
         let begun = Instant::now();
@@ -66,9 +73,7 @@ async fn a_session_ends_in_time_although_its_leader_does_not_live_to_see_it() {
             if elected.is_none() && leads(watched).is_some_and(|now| now != at) {
                 elected = Some(Instant::now());
             }
-            // The time before the question is that at which what is missing was gone at the latest; after
-            // it, that at which it was gone at all.
-            if let Some(list) = sessions(watched) {
+            if let Some(list) = sessions(&observer, begun_at).await {
                 let seen = Instant::now();
                 left.retain(|id, sent| {
                     if list.contains(id) {
