@@ -13,6 +13,7 @@ mod debug;
 mod disk_full;
 mod dns;
 mod exclusive;
+mod exec;
 mod grpc;
 mod handlers;
 mod health;

@@ -10,6 +10,7 @@ use crate::catalog::Catalog;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::event::Events;
+use crate::exec::Exec;
 use crate::health::Health;
 use crate::kv::Kv;
 use crate::lock::{Election, Lock, LockObserver, LockOptions, Semaphore};
@@ -169,6 +170,11 @@ impl Client {
     /// Follows who holds a lock: who does now, then each change.
     pub fn observe_lock(&self, key: impl Into<Bytes>) -> LockObserver {
         LockObserver::new(self.pool.clone(), key.into(), false)
+    }
+
+    /// Programs run on many machines.
+    pub fn exec(&self) -> Exec<'_> {
+        Exec::new(&self.pool)
     }
 
     /// Watches `target`: what is there, then each change, in order, once.

@@ -10,6 +10,7 @@ mod catalog;
 mod cluster;
 mod connect;
 mod debug;
+mod exec;
 mod info;
 pub(crate) mod json;
 mod kv;
@@ -98,6 +99,8 @@ enum Command {
     Recover(recover::Recover),
     /// Fire an event to every agent of the datacenter
     Event(Box<cluster::Event>),
+    /// Run a program on many machines
+    Exec(Box<exec::Exec>),
     /// Make a key for gossip
     Keygen(cluster::Keygen),
     /// Change the keys that gossip is sealed with
@@ -190,6 +193,7 @@ fn execute(command: Command, warnings: &[String]) -> anyhow::Result<ExitCode> {
             Command::Snapshot(command) => command.run().await,
             Command::Recover(recover) => recover.run(),
             Command::Event(event) => event.run().await,
+            Command::Exec(exec) => exec.run().await,
             Command::Keygen(keygen) => keygen.run(),
             Command::Keyring(keyring) => keyring.run().await,
             Command::Rtt(rtt) => rtt.run().await,

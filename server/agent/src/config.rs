@@ -92,6 +92,8 @@ pub struct Config {
     pub session_ttl_min: Duration,
     /// Whether checks may run programs, and who may ask for it.
     pub scripts: Scripts,
+    /// Whether this agent runs programs on request.
+    pub remote_exec: bool,
     /// How much of the past is kept for watches that resume.
     pub watch_history: WatchHistory,
     /// How this agent finds the others.

@@ -202,6 +202,7 @@ pub(crate) async fn serve(
         // Whoever holds no log brings requests here as they came: one port for all of them.
         let routes = rpc::routes(service.clone(), &options, shutdown.token()).await?;
         let routes = routes.add_service(consensus.peer_service()).add_service(consensus.remote_service());
+        let routes = routes.add_service(rpc::exec::work::service(options.runs.clone()));
         let answerer = live.dns.clone();
         let questions = tower::service_fn(move |question: http::Request<AxumBody>| {
             let answerer = answerer.clone();

@@ -66,7 +66,9 @@ impl Telling {
     }
 
     fn wants(&self, event: &Event) -> bool {
-        self.name.as_ref().is_none_or(|name| *name == event.name) && self.face.service.concerns_me(event)
+        self.name.as_ref().is_none_or(|name| *name == event.name)
+            && event.name != service::exec::EVENT
+            && self.face.service.concerns_me(event)
     }
 }
 

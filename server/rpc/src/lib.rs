@@ -15,6 +15,7 @@ mod catalog;
 mod convert;
 mod elsewhere;
 mod event;
+pub mod exec;
 mod gather;
 mod health;
 mod kv;

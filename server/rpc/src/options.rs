@@ -39,6 +39,8 @@ pub struct RpcOptions {
     pub metrics: Option<MetricsText>,
     /// What is in force of the configuration, by the keys of its files; `None` is not told.
     pub config: Option<ConfigKeys>,
+    /// Programs that are run for callers; shared by all ports of a server.
+    pub runs: crate::exec::Runs,
 }
 
 /// A source of metrics in Prometheus' text format.
@@ -62,6 +64,7 @@ impl RpcOptions {
             addresses: BTreeMap::new(),
             forward: None,
             monitor: None,
+            runs: crate::exec::Runs::default(),
             metrics: None,
             config: None,
         }

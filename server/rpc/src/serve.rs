@@ -7,6 +7,7 @@ use forward::Forward;
 use proto::v1::agent_service_server::AgentServiceServer;
 use proto::v1::catalog_service_server::CatalogServiceServer;
 use proto::v1::event_service_server::EventServiceServer;
+use proto::v1::exec_service_server::ExecServiceServer;
 use proto::v1::health_service_server::HealthServiceServer;
 use proto::v1::kv_service_server::KvServiceServer;
 use proto::v1::lock_service_server::LockServiceServer;
@@ -85,6 +86,7 @@ pub async fn routes(service: Service, options: &RpcOptions, stop: &CancellationT
         .add_service(OperatorServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(SessionServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(LockServiceServer::new(face.clone()).max_decoding_message_size(message))
+        .add_service(ExecServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(EventServiceServer::new(face).max_decoding_message_size(message))
         .add_service(health)
         .add_service(reflection)

@@ -9,6 +9,7 @@ use gossip::Pool;
 pub use gossip::{Coordinate, Event, JoinReport, Key, KeyAnswers, KeyOperation, Member, NewEvent, PAYLOAD_MAX, Status};
 
 use crate::error::{Error, Reason};
+use crate::exec;
 use crate::{Caller, Right, Service};
 
 /// The pools that this agent takes part in.
@@ -122,6 +123,10 @@ impl Service {
     /// Fires an event to every agent of the datacenter.
     pub fn fire_event(&self, caller: &Caller, event: NewEvent) -> Result<Event, Error> {
         self.authorize(caller, Right::EventWrite(&event.name))?;
+        if event.name == exec::EVENT {
+            let message = format!("events called `{}` are those of `lictor exec`; use that, or another name", exec::EVENT);
+            return Err(Error::new(Reason::InvalidArgument, message));
+        }
         for (what, filter) in [("node", &event.node_filter), ("service", &event.service_filter), ("tag", &event.tag_filter)] {
             regex::Regex::new(filter)
                 .map_err(|error| Error::new(Reason::InvalidFilter, format!("the {what} filter is no regular expression: {error}")))?;
@@ -129,6 +134,10 @@ impl Service {
         if event.service_filter.is_empty() && !event.tag_filter.is_empty() {
             return Err(Error::new(Reason::InvalidArgument, "a tag filter needs a service filter; give the service whose tags are meant"));
         }
+        self.fire_any(event)
+    }
+
+    pub(crate) fn fire_any(&self, event: NewEvent) -> Result<Event, Error> {
         self.pool(PoolKind::Lan)?.fire(event).map_err(|error| Error::new(Reason::InvalidArgument, error.to_string()))
     }
 
@@ -136,7 +145,7 @@ impl Service {
     pub fn events(&self, caller: &Caller, name: Option<&str>) -> Result<Vec<Event>, Error> {
         self.authorize(caller, Right::AgentRead)?;
         let mut events = self.pool(PoolKind::Lan)?.events();
-        events.retain(|event| name.is_none_or(|name| event.name == name) && self.concerns_me(event));
+        events.retain(|event| name.is_none_or(|name| event.name == name) && event.name != exec::EVENT && self.concerns_me(event));
         Ok(events)
     }
 

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod cluster;
 pub mod discovery;
 pub mod error;
+pub mod exec;
 pub mod filter;
 pub mod health;
 pub mod host;

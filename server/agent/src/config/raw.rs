@@ -99,6 +99,7 @@ pub(crate) struct Raw {
     pub(crate) session_ttl_min: Duration,
     pub(crate) script_checks: bool,
     pub(crate) local_script_checks: bool,
+    pub(crate) remote_exec: bool,
     pub(crate) watch_history: WatchHistory,
     pub(crate) cluster: Cluster,
     pub(crate) services: Vec<Defined<ServiceDefinition>>,
@@ -146,6 +147,7 @@ impl Raw {
             session_ttl_min: Duration::from_secs(10),
             script_checks: false,
             local_script_checks: false,
+            remote_exec: false,
             watch_history: WatchHistory::default(),
             cluster: Cluster::default(),
             services: Vec::new(),
@@ -220,7 +222,7 @@ impl Raw {
         set(&mut self.log_rotation.bytes, keys.number::<i64>("log_rotate_bytes").map(|bytes| bytes.max(0) as u64));
         set(&mut self.log_rotation.duration, keys.duration("log_rotate_duration"));
         set(&mut self.log_rotation.files_max, keys.number("log_rotate_max_files"));
-        for nothing_to_disable in ["disable_update_check", "disable_anonymous_signature", "disable_remote_exec"] {
+        for nothing_to_disable in ["disable_update_check", "disable_anonymous_signature"] {
             keys.flag(nothing_to_disable);
         }
     }
@@ -244,6 +246,7 @@ impl Raw {
         set(&mut self.session_ttl_min, keys.duration("session_ttl_min"));
         set(&mut self.script_checks, keys.flag("enable_script_checks"));
         set(&mut self.local_script_checks, keys.flag("enable_local_script_checks"));
+        set(&mut self.remote_exec, keys.flag("disable_remote_exec").map(|disabled| !disabled));
         let history = &mut self.watch_history;
         keys.sections("watch_history", &[], |keys| {
             set(&mut history.changes_max, keys.number::<u32>("changes_max").map(|n| n as usize));

@@ -71,6 +71,7 @@ pub(crate) fn resolve(raw: Raw, interfaces: &[Interface], findings: &Findings) -
             (false, true) => Scripts::Local,
             (false, false) => Scripts::Disabled,
         },
+        remote_exec: raw.remote_exec,
         watch_history: raw.watch_history,
         services: raw.services.into_iter().map(|service| service.value).collect(),
         checks: raw.checks.into_iter().map(|check| check.value).collect(),

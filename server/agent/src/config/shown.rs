@@ -52,6 +52,7 @@ impl Config {
             services: _,
             checks: _,
             watches: _,
+            remote_exec,
             warnings: _,
         } = self;
         let mut keys = Keys::new();
@@ -88,6 +89,7 @@ impl Config {
         put(&mut keys, "enable_script_checks", *scripts == Scripts::Enabled);
         put(&mut keys, "enable_local_script_checks", *scripts != Scripts::Disabled);
         put(&mut keys, "session_ttl_min", time(*session_ttl_min));
+        put(&mut keys, "disable_remote_exec", !remote_exec);
         let WatchHistory { changes_max, bytes_max } = watch_history;
         put(&mut keys, "watch_history.changes_max", changes_max);
         put(&mut keys, "watch_history.bytes_max", bytes_max);
