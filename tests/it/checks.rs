@@ -145,6 +145,41 @@ async fn a_ttl_is_what_the_program_says_until_it_says_nothing() {
     eventually!(PATIENCE, output() == "TTL expired");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stream_keeps_many_ttls_alive_and_its_end_is_named() {
+    const CHECKS: usize = 40;
+    let ttl = Duration::from_secs(4);
+    let node = Node::dev();
+    for n in 0..CHECKS {
+        let check = json!({"Name": format!("job{n}"), "TTL": format!("{}s", ttl.as_secs())});
+        node.put("/v1/agent/check/register", check.to_string()).expect(200);
+    }
+    let address = format!("http://{}", node.addresses().grpc);
+    let mut agent = v1::agent_service_client::AgentServiceClient::connect(address).await.unwrap();
+    let (beats, waiting) = tokio::sync::mpsc::channel(CHECKS);
+    let mut answers = agent.heartbeat(tokio_stream::wrappers::ReceiverStream::new(waiting)).await.unwrap().into_inner();
+    let begun = std::time::Instant::now();
+    let statuses = || {
+        let checks = node.get("/v1/agent/checks").json();
+        let row = |row: &Value| (row["Status"].as_str().unwrap().to_owned(), row["Output"].as_str().unwrap().to_owned());
+        checks.as_object().unwrap().values().map(row).collect::<Vec<_>>()
+    };
+    // Longer than any of them lives without it.
+    while begun.elapsed() < 2 * ttl {
+        for n in 0..CHECKS {
+            let beat = v1::HeartbeatRequest { check_id: format!("job{n}"), status: PASSING.into(), output: "busy".into() };
+            beats.send(beat).await.unwrap();
+            let answer = answers.message().await.unwrap().expect("each report is answered");
+            assert_eq!((answer.check_id, answer.ttl.unwrap().seconds), (format!("job{n}"), ttl.as_secs() as i64));
+        }
+        assert!(statuses().iter().all(|(status, _)| status == "passing"));
+    }
+    drop(beats);
+    assert!(answers.message().await.unwrap().is_none());
+    let ended = "TTL expired: the heartbeat stream was closed by its client; the last report was: busy";
+    eventually!(PATIENCE, statuses().iter().all(|(status, output)| status == "critical" && output == ended), "{:?}", statuses());
+}
+
 /// Warns with the first failure, fails with the third: so that kinds which know only one kind of
 /// failure show all statuses.
 fn patient(mut check: Value) -> Value {

@@ -1,6 +1,6 @@
 //! `AgentService`: the agent of this machine.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -118,12 +118,11 @@ impl AgentService for Face {
     async fn heartbeat(&self, request: Request<Streaming<v1::HeartbeatRequest>>) -> Result<Response<Self::HeartbeatStream>, Status> {
         answer(async {
             let (caller, requests) = open(request)?;
-            let beats = (self.clone(), caller, requests);
-            let answers: Self::HeartbeatStream = Box::pin(stream::try_unfold(beats, |(face, caller, mut requests)| async move {
-                let Some(request) = face.stop.run_until_cancelled(requests.message()).await else { return Err(shutting_down()) };
-                let Some(v1::HeartbeatRequest { check_id, status: given, output }) = request? else { return Ok(None) };
-                let ttl = face.report(&caller, &check_id, given, &output).await.map_err(status)?;
-                Ok(Some((v1::HeartbeatResponse { check_id, ttl: Some(ttl) }, (face, caller, requests))))
+            let beats =
+                Beats { face: self.clone(), caller, requests, checks: BTreeSet::new(), end: "the heartbeat stream was cut off".into() };
+            let answers: Self::HeartbeatStream = Box::pin(stream::try_unfold(beats, |mut beats| async move {
+                let answer = beats.next().await?;
+                Ok(answer.map(|answer| (answer, beats)))
             }));
             Ok::<_, Error>(answers)
         })
@@ -290,6 +289,48 @@ impl AgentService for Face {
             Ok(v1::ListCoordinatesResponse { coordinates: coordinates.map(|(node, at)| convert::coordinate(node, &at)).collect() })
         })
         .await
+    }
+}
+
+/// One stream of heartbeats, and the checks that it has kept alive.
+struct Beats {
+    face: Face,
+    caller: Caller,
+    requests: Streaming<v1::HeartbeatRequest>,
+    checks: BTreeSet<String>,
+    /// Why it ends, once it does.
+    end: String,
+}
+
+impl Beats {
+    /// Takes the next heartbeat; `None` when the client has closed the stream.
+    async fn next(&mut self) -> Result<Option<v1::HeartbeatResponse>, Status> {
+        let stop = self.face.stop.clone();
+        let Some(request) = stop.run_until_cancelled(self.requests.message()).await else {
+            self.end = "the agent was stopped".into();
+            return Err(shutting_down());
+        };
+        let Some(v1::HeartbeatRequest { check_id, status: given, output }) = request.inspect_err(|broken| {
+            self.end = format!("the heartbeat stream broke: {}", broken.message());
+        })?
+        else {
+            self.end = "the heartbeat stream was closed by its client".into();
+            return Ok(None);
+        };
+        let reported = self.face.report(&self.caller, &check_id, given, &output).await;
+        let ttl = reported.map_err(|error| {
+            self.end = format!("the heartbeat stream ended with a report on `{check_id}` that was refused: {error}");
+            status(error)
+        })?;
+        // No more than there are checks here: others were refused.
+        self.checks.insert(check_id.clone());
+        Ok(Some(v1::HeartbeatResponse { check_id, ttl: Some(ttl) }))
+    }
+}
+
+impl Drop for Beats {
+    fn drop(&mut self) {
+        self.face.service.agent().heartbeats_ended(self.checks.iter().map(String::as_str), &self.end);
     }
 }
 

@@ -262,6 +262,14 @@ impl Agent {
         Ok(ttl)
     }
 
+    /// Takes note of why nobody reports on these TTL checks any more. Their time goes on as it was; when
+    /// it is over, the output names the cause.
+    pub fn heartbeats_ended<'a>(&self, check_ids: impl IntoIterator<Item = &'a str>, cause: &str) {
+        let cause = Str::from(cause);
+        let mut local = self.inner.local.lock();
+        check_ids.into_iter().for_each(|id| local.note_silence(id, &cause));
+    }
+
     /// The one place where a request to the agent is allowed or refused. Access control is not
     /// configured, so that everything is allowed.
     fn authorize(&self, _caller: &Caller, _right: Right<'_>) -> Result<(), Error> {

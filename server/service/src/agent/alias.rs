@@ -51,12 +51,12 @@ impl Agent {
         let mut local = self.inner.local.lock();
         // A persistent map: to hold on to it costs nothing.
         let own = local.checks().clone();
-        let aliases: Vec<&Arc<Check>> = own.values().filter(|check| &*check.kind == ALIAS).collect();
+        let aliases = local.aliases();
         others.keep(aliases.iter().filter_map(|alias| other_node(alias)).collect(), &self.inner.upstream);
         let by_service = if aliases.is_empty() { BTreeMap::new() } else { by_service(&own) };
         let now = Instant::now();
         let mut push = false;
-        for alias in aliases {
+        for alias in &aliases {
             let verdict = match other_node(alias) {
                 None => Some(judge_here(alias, &by_service, |id| local.service(id).is_some())),
                 Some(node) => others.views.get(&node).map(|view| judge_there(alias, &node, view.as_deref())),

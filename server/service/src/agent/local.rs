@@ -64,6 +64,8 @@ struct Runner {
     /// Until then the check may show that it is well again, after a start: its instance is not taken
     /// away before.
     spared_until: Option<Instant>,
+    /// Why nobody reports on it any more, where that is known.
+    silence: Option<Str>,
 }
 
 /// Marks of what the catalog has not seen, each with the number of the change.
@@ -93,6 +95,8 @@ pub(super) struct Local {
     registrants: BTreeMap<Str, Registrant>,
     checks: OrdMap<Str, Arc<Check>>,
     runners: BTreeMap<Str, Runner>,
+    /// The ids of the checks that follow others.
+    aliases: BTreeSet<Str>,
     marks: Marks,
     deferred: BTreeSet<Str>,
     unsaved: BTreeSet<Str>,
@@ -117,6 +121,7 @@ impl Local {
             registrants: BTreeMap::new(),
             checks: OrdMap::new(),
             runners: BTreeMap::new(),
+            aliases: BTreeSet::new(),
             marks: Marks::default(),
             deferred: BTreeSet::new(),
             unsaved: BTreeSet::new(),
@@ -172,6 +177,11 @@ impl Local {
     /// The checks by id.
     pub(super) fn checks(&self) -> &OrdMap<Str, Arc<Check>> {
         &self.checks
+    }
+
+    /// The checks that follow others.
+    pub(super) fn aliases(&self) -> Vec<Arc<Check>> {
+        self.aliases.iter().filter_map(|id| self.checks.get(id).cloned()).collect()
     }
 
     /// The ids of the checks of an instance, those that wait for it included.
@@ -235,6 +245,11 @@ impl Local {
         let row = Arc::new(self.merged(&new));
         let id = row.id.clone();
         self.orphans.remove(&id);
+        if &*row.kind == ALIAS {
+            self.aliases.insert(id.clone());
+        } else {
+            self.aliases.remove(&id);
+        }
         let old = self.checks.insert(id.clone(), row.clone());
         let as_before = old.is_some_and(|old| old.definition == row.definition && old.service_id == row.service_id);
         let goes_on = as_before && new.status.is_none() && &*row.kind != "ttl";
@@ -245,6 +260,7 @@ impl Local {
             run: Run(0),
             critical_since: None,
             spared_until: None,
+            silence: None,
         });
         runner.registrant = registrant;
         if let Some(since) = new.critical_since {
@@ -291,6 +307,7 @@ impl Local {
         self.orphans.remove(id);
         let (id, _) = self.checks.remove_with_key(id)?;
         self.runners.remove(&id);
+        self.aliases.remove(&id);
         self.deferred.remove(&id);
         self.unsaved.remove(&id);
         self.timers.remove(&Timer::Output(id.clone()));
@@ -307,7 +324,8 @@ impl Local {
             return Changed::default();
         }
         let Some(row) = self.checks.get(&report.check_id) else { return Changed::default() };
-        let output = if report.expired { expired_output(&row.output) } else { report.output };
+        let silence = self.runners.get(&report.check_id).and_then(|runner| runner.silence.as_deref());
+        let output = if report.expired { expired_output(&row.output, silence) } else { report.output };
         self.set_status(&report.check_id, report.status, output, now, chance)
     }
 
@@ -324,10 +342,20 @@ impl Local {
         let row = self.checks.get(id)?.clone();
         let ttl = Duration::from_millis(row.definition.ttl_ms.filter(|_| &*row.kind == "ttl")?);
         let number = self.number();
-        self.runners.get_mut(id)?.run = Run(number);
+        let runner = self.runners.get_mut(id)?;
+        runner.run = Run(number);
+        runner.silence = None;
         let output = first_bytes(output, self.output_bytes(&row));
         let changed = self.set_status(id, status, output, now, chance);
         Some((Request::Renew { check_id: row.id.clone(), run: Run(number) }, ttl, changed))
+    }
+
+    /// Takes note of why nobody reports on a TTL check any more: told when its time is over, unless
+    /// somebody reports after all.
+    pub(super) fn note_silence(&mut self, id: &str, cause: &Str) {
+        if let Some(runner) = self.runners.get_mut(id) {
+            runner.silence = Some(cause.clone());
+        }
     }
 
     /// Takes over a status and an output, whoever found them.
@@ -491,12 +519,13 @@ fn first_result_within(row: &Check) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// What a TTL check says once its time is over, with what it said last.
-fn expired_output(last: &str) -> Str {
+/// What a TTL check says once its time is over, with what is known of the cause and what it said last.
+fn expired_output(last: &str, silence: Option<&str>) -> Str {
+    let cause = silence.map(|cause| format!(": {cause}")).unwrap_or_default();
     match last {
-        "" => TTL_EXPIRED.into(),
+        "" => format!("{TTL_EXPIRED}{cause}").into(),
         last if last.starts_with(TTL_EXPIRED) => last.into(),
-        last => format!("{TTL_EXPIRED}; the last report was: {last}").into(),
+        last => format!("{TTL_EXPIRED}{cause}; the last report was: {last}").into(),
     }
 }
 
