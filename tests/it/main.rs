@@ -17,6 +17,7 @@ mod exec;
 mod grpc;
 mod handlers;
 mod health;
+mod hosts;
 mod kv;
 mod lock;
 mod maintenance;

@@ -1,83 +1,8 @@
 //! Machines that can't reach each other while both run: real processes on hosts of their own.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use harness::{Node, PATIENCE, eventually, isolated};
 
-use harness::{Node, PATIENCE, Setup, binary, eventually, isolated, tool};
-
-/// Hosts on one switch, which the test is connected to as well.
-struct Hosts {
-    count: usize,
-}
-
-fn ip(arguments: &str) {
-    call("ip", arguments);
-}
-
-fn call(program: &str, arguments: &str) {
-    let output = Command::new(tool(program)).args(arguments.split(' ')).output().expect("the program can be started");
-    assert!(output.status.success(), "`{program} {arguments}`: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn address(host: usize) -> String {
-    format!("10.77.0.{}", 10 + host)
-}
-
-impl Hosts {
-    /// Makes them, in the network namespace that the test has for itself.
-    fn new(count: usize) -> Hosts {
-        // Names of namespaces are files here, and no other test is to see them.
-        call("mount", "-t tmpfs tmpfs /run");
-        ip("link add switch type bridge");
-        ip("addr add 10.77.0.1/24 dev switch");
-        ip("link set switch up");
-        for host in 0..count {
-            ip(&format!("netns add host{host}"));
-            ip(&format!("link add port{host} type veth peer name eth0 netns host{host}"));
-            ip(&format!("link set port{host} master switch up"));
-            ip(&format!("-n host{host} addr add {}/24 dev eth0", address(host)));
-            ip(&format!("-n host{host} link set lo up"));
-            ip(&format!("-n host{host} link set eth0 up"));
-        }
-        Hosts { count }
-    }
-
-    /// An agent on a host.
-    fn agent(&self, host: usize) -> Setup {
-        let setup = Setup::bare();
-        let program = setup.home().join("on-host");
-        let script = format!("#!/bin/sh\nexec {} netns exec host{host} {} \"$@\"\n", tool("ip").display(), binary().display());
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let data = setup.home().join("data");
-        let here = address(host);
-        setup
-            .program(program)
-            .flag(format!("-node=host{host}"))
-            .flag(format!("-data-dir={}", data.display()))
-            .and(format!("-bind={here}"))
-            .and(format!("-client={here}"))
-            .and("-serf-lan-port=8301")
-    }
-
-    /// From now on what two hosts send each other arrives nowhere, and nobody tells them.
-    fn cut(&self, a: usize, b: usize) {
-        for (from, to) in [(a, b), (b, a)] {
-            ip(&format!("-n host{from} neigh replace {} lladdr 02:00:00:00:00:99 dev eth0 nud permanent", address(to)));
-        }
-    }
-
-    fn mend(&self, a: usize, b: usize) {
-        for (from, to) in [(a, b), (b, a)] {
-            ip(&format!("-n host{from} neigh del {} dev eth0", address(to)));
-        }
-    }
-
-    fn others(&self, host: usize) -> impl Iterator<Item = usize> {
-        (0..self.count).filter(move |other| *other != host)
-    }
-}
+use crate::hosts::{Hosts, address};
 
 fn leader(node: &Node) -> String {
     node.get("/v1/status/leader").text().trim_matches('"').to_owned()

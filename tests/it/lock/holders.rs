@@ -1,5 +1,5 @@
-//! Locks that are safe: processes that hold them are stopped and killed, servers as well, and every write
-//! that the cluster has accepted is looked at.
+//! Locks that are safe: processes that hold them are stopped, killed and cut off, servers as well, and every
+//! write that the cluster has accepted is looked at. Each of them runs on a host of its own.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,15 +8,16 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Node, PATIENCE, eventually};
+use harness::{Node, PATIENCE, eventually, isolated};
 use lictor_client::{Change, Client, Row, Target, WatchEvent, v1};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
 use super::amount;
-use crate::cluster::fleet::Fleet;
+use crate::hosts::{Hosts, address, on};
 
+const SERVERS: usize = 3;
 const HOLDERS: usize = 4;
 const LOCKS: usize = 8;
 const TTL: Duration = Duration::from_millis(2_000);
@@ -24,6 +25,7 @@ const TTL: Duration = Duration::from_millis(2_000);
 /// A process that wants locks.
 struct Holder {
     name: String,
+    host: usize,
     endpoints: String,
     told: PathBuf,
     child: Child,
@@ -32,15 +34,17 @@ struct Holder {
 impl Holder {
     fn start(n: usize, endpoints: &str, folder: &std::path::Path) -> Self {
         let (name, told) = (format!("holder-{n}"), folder.join(format!("holder-{n}")));
-        let child = Self::spawn(&name, endpoints, &told);
-        Holder { name, endpoints: endpoints.to_owned(), told, child }
+        let host = SERVERS + n;
+        let child = Self::spawn(&name, host, endpoints, &told);
+        Holder { name, host, endpoints: endpoints.to_owned(), told, child }
     }
 
-    fn spawn(name: &str, endpoints: &str, told: &PathBuf) -> Child {
+    fn spawn(name: &str, host: usize, endpoints: &str, told: &PathBuf) -> Child {
         let told = File::options().create(true).append(true).open(told).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lictor-holder"));
+        let words = on(host, env!("CARGO_BIN_EXE_lictor-holder").as_ref());
+        let mut command = Command::new(&words[0]);
         let (locks, ttl) = (LOCKS.to_string(), TTL.as_millis().to_string());
-        command.args([endpoints, name, &locks, &ttl]).stdin(Stdio::null()).stdout(told).spawn().unwrap()
+        command.args(&words[1..]).args([endpoints, name, &locks, &ttl]).stdin(Stdio::null()).stdout(told).spawn().unwrap()
     }
 
     fn signal(&self, signal: Signal) {
@@ -54,7 +58,7 @@ impl Holder {
 
     fn again(&mut self) {
         self.kill();
-        self.child = Self::spawn(&self.name, &self.endpoints, &self.told);
+        self.child = Self::spawn(&self.name, self.host, &self.endpoints, &self.told);
     }
 
     /// Its lines, those that were cut off left out.
@@ -141,35 +145,56 @@ async fn follow(client: Client, count: watch::Sender<usize>, mut stop: watch::Re
 fn leader(nodes: &[Node]) -> Option<usize> {
     let at = nodes.iter().filter_map(|node| node.http().try_send("GET", "/v1/status/leader", &[], b"").ok());
     let at: Vec<String> = at.map(|answer| answer.text().trim_matches('"').to_owned()).filter(|at| !at.is_empty()).collect();
-    nodes.iter().position(|node| at.first().is_some_and(|at| at.starts_with(&node.setup().address().to_string())))
+    (0..nodes.len()).find(|host| at.first() == Some(&format!("{}:8300", address(*host))))
 }
 
 /// What is done to holders and servers, over and over.
-async fn disturb(fleet: &mut Fleet, holders: &mut [Holder], turn: usize) {
+async fn disturb(hosts: &Hosts, servers: &mut [Node], holders: &mut [Holder], turn: usize) {
     let pause = |length| tokio::time::sleep(length);
-    let victim = turn / 3 % holders.len();
-    match turn % 3 {
-        // Longer than its session lives; it goes on where it stopped, perhaps just before a write.
+    let victim = &mut holders[turn / 4 % HOLDERS];
+    // Longer than a session lives.
+    let long = TTL + Duration::from_millis(1_500);
+    match turn % 4 {
+        // It goes on where it stopped, perhaps just before a write.
         0 => {
-            holders[victim].signal(Signal::SIGSTOP);
-            pause(TTL + Duration::from_millis(1_500)).await;
-            holders[victim].signal(Signal::SIGCONT);
+            victim.signal(Signal::SIGSTOP);
+            pause(long).await;
+            victim.signal(Signal::SIGCONT);
         }
-        1 => holders[victim].again(),
-        _ => {
-            let Some(leads) = leader(&fleet.servers) else { return };
-            if turn.is_multiple_of(2) {
-                fleet.servers[leads].kill();
-                pause(Duration::from_millis(2_000)).await;
-                fleet.servers[leads].restart();
-            } else {
-                fleet.servers[leads].pause();
-                pause(Duration::from_millis(3_000)).await;
-                fleet.servers[leads].resume();
-            }
+        1 => victim.again(),
+        // What it has sent may arrive when the lock is somebody else's.
+        2 => {
+            (0..SERVERS).for_each(|server| hosts.cut(server, victim.host));
+            pause(long).await;
+            (0..SERVERS).for_each(|server| hosts.mend(server, victim.host));
         }
+        _ => disturb_leader(hosts, servers, turn / 4).await,
     }
     pause(Duration::from_millis(700)).await;
+}
+
+async fn disturb_leader(hosts: &Hosts, servers: &mut [Node], turn: usize) {
+    let Some(leads) = leader(servers) else { return };
+    let pause = |length| tokio::time::sleep(Duration::from_millis(length));
+    match turn % 3 {
+        0 => {
+            servers[leads].kill();
+            pause(2_000).await;
+            servers[leads].restart();
+        }
+        1 => {
+            servers[leads].pause();
+            pause(3_000).await;
+            servers[leads].resume();
+        }
+        // Holders still reach it, and it reaches no other server.
+        _ => {
+            let others: Vec<usize> = (0..SERVERS).filter(|other| *other != leads).collect();
+            others.iter().for_each(|other| hosts.cut(leads, *other));
+            pause(4_000).await;
+            others.iter().for_each(|other| hosts.mend(leads, *other));
+        }
+    }
 }
 
 /// A token, and from when to when its holder believed in it.
@@ -189,11 +214,30 @@ fn beliefs(holders: &[Holder]) -> (BTreeMap<String, Vec<Belief>>, usize) {
     (beliefs, refused)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_write_is_accepted_from_a_holder_that_has_lost_its_lock() {
+#[test]
+fn no_write_is_accepted_from_a_holder_that_has_lost_its_lock() {
+    isolated("lock::holders::no_write_is_accepted_from_a_holder_that_has_lost_its_lock", || {
+        tokio::runtime::Runtime::new().unwrap().block_on(hold_and_disturb());
+    });
+}
+
+/// Three servers, each on a host of its own.
+fn servers(hosts: &Hosts) -> Vec<Node> {
+    let server = |host: usize| {
+        let setup = hosts.agent(host).config("session_ttl_min = \"1s\"").flag("-server").flag(format!("-bootstrap-expect={SERVERS}"));
+        let setup = setup.and("-server-port=8300").and("-serf-wan-port=8302").and("-grpc-port=8502");
+        (0..SERVERS).filter(|other| *other != host).fold(setup, |setup, other| setup.flag(format!("-retry-join={}:8301", address(other))))
+    };
+    let mut servers: Vec<Node> = (0..SERVERS).map(|host| server(host).spawn()).collect();
+    servers.iter_mut().for_each(Node::await_ready);
+    servers
+}
+
+async fn hold_and_disturb() {
     let wanted = amount("LICTOR_LOCK_GRANTS", 300);
-    let mut fleet = Fleet::with("dc1", 3, 0, |setup| setup.config("session_ttl_min = \"1s\""));
-    let endpoints = fleet.servers.iter().map(|node| node.addresses().grpc.to_string()).collect::<Vec<_>>().join(",");
+    let hosts = Hosts::new(SERVERS + HOLDERS);
+    let mut servers = servers(&hosts);
+    let endpoints = servers.iter().map(|node| node.addresses().grpc.to_string()).collect::<Vec<_>>().join(",");
     let client = Client::connect(endpoints.as_str()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (count, grants) = watch::channel(0);
@@ -205,10 +249,10 @@ async fn no_write_is_accepted_from_a_holder_that_has_lost_its_lock() {
     // Each disturbance is followed by progress: a lock that nobody gets any more would end the test here.
     let progress = (wanted / 60).max(2 * LOCKS);
     for turn in 0.. {
-        if *grants.borrow() >= wanted && turn >= 6 {
+        if *grants.borrow() >= wanted && turn >= 12 {
             break;
         }
-        disturb(&mut fleet, &mut holders, turn).await;
+        disturb(&hosts, &mut servers, &mut holders, turn).await;
         let before = *grants.borrow();
         eventually!(PATIENCE, *grants.borrow() > before + progress, "locks are granted again after disturbance {turn}");
     }
