@@ -38,13 +38,25 @@ pub(crate) struct Script {
     pub(crate) output_bytes_max: usize,
 }
 
-/// The processes of one run. What is left of them when the value goes is killed.
-struct Group {
+/// The processes of a program that was started as the leader of a group of its own. What is left of them when
+/// the value goes is killed.
+pub struct Group {
     leader: Option<Pid>,
 }
 
 impl Group {
-    fn kill(&mut self) {
+    /// The group that `child` leads.
+    pub fn of(child: &Child) -> Self {
+        Group { leader: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) }
+    }
+
+    /// Leaves whoever is left alone.
+    pub fn spare(&mut self) {
+        self.leader = None;
+    }
+
+    /// Kills whoever is left.
+    pub fn kill(&mut self) {
         if let Some(leader) = self.leader.take() {
             // It fails only when nobody is left.
             let _ = killpg(leader, Signal::SIGKILL);
@@ -93,8 +105,7 @@ impl Script {
     /// Follows the run to its end; `None` when its time was up.
     async fn watch(&self, mut child: Child, mut output: Receiver, tail: &mut Tail) -> io::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + self.timeout;
-        let leader = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-        let mut group = Group { leader };
+        let mut group = Group::of(&child);
         let mut piece = vec![0; PIECE];
         let mut open = true;
         let exit = loop {

@@ -166,12 +166,7 @@ pub(crate) fn datacenters(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
                 json.name("AreaID").text("WAN");
                 json.name("Coordinates").array(|json| {
                     for (name, at) in servers {
-                        json.object(|json| {
-                            json.name("Node").text(name);
-                            json.name("Segment").text("");
-                            json.name("Coord");
-                            coordinate(json, at);
-                        });
+                        place(json, name, at);
                     }
                 });
             });
@@ -191,15 +186,20 @@ pub(crate) fn coordinates(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
     let mut json = Json::new();
     json.array(|json| {
         for (name, at) in chosen {
-            json.object(|json| {
-                json.name("Node").text(name);
-                json.name("Segment").text("");
-                json.name("Coord");
-                coordinate(json, at);
-            });
+            place(json, name, at);
         }
     });
     Ok(gateway.json(ask, json))
+}
+
+/// A node and where it is.
+fn place(json: &mut Json, node: &str, at: &Coordinate) {
+    json.object(|json| {
+        json.name("Node").text(node);
+        json.name("Segment").text("");
+        json.name("Coord");
+        coordinate(json, at);
+    });
 }
 
 pub(crate) fn coordinate(json: &mut Json, at: &Coordinate) {

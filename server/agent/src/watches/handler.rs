@@ -5,9 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use checks::Tail;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use checks::{Group, Tail};
 use state::{CheckDefinition, Status};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
@@ -143,24 +141,6 @@ async fn post(mut definition: CheckDefinition, news: &News) -> anyhow::Result<()
     }
 }
 
-/// The processes of a run. What is left of them when it is given up is killed.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn kill(&mut self) {
-        if let Some(leader) = self.0.take() {
-            // It fails only when nobody is left.
-            let _ = killpg(leader, Signal::SIGKILL);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 async fn script(args: &[String], shell: bool, quiet: bool, news: &News, length: Duration) -> anyhow::Result<()> {
     let name = args.join(" ");
     let mut command = if shell {
@@ -178,11 +158,11 @@ async fn script(args: &[String], shell: bool, quiet: bool, news: &News, length: 
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
     let mut child = command.spawn().with_context(|| format!("cannot run `{name}`"))?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    let mut group = Group::of(&child);
     match timeout(length, finish(&mut child, news)).await {
         Ok(ended) => {
             // It has ended by itself; what it has left behind on purpose is left alone.
-            group.0 = None;
+            group.spare();
             let (status, said) = ended.with_context(|| format!("cannot wait for `{name}`"))?;
             if !status.success() {
                 bail!("handler `{name}` failed: {status}{said}");
