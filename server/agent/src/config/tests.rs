@@ -103,7 +103,7 @@ fn mistakes_say_what_and_what_to_do() {
         ("prots { http = 1 }", "-hcl fragment 1:1: unknown key `prots`; did you mean `ports`?"),
         ("\nports {\n htp = 1 }", "-hcl fragment 1:3: unknown key `ports.htp`; did you mean `ports.http`?"),
         ("acl { enabled = true }", "`acl` is not part of this version; remove it"),
-        ("encrypt = \"abc\"", "a key is 16 or 32 bytes in base64"),
+        ("encrypt = \"abc\"", "a key is 16, 24 or 32 bytes in base64"),
         ("encrypt = \"AAAA\"", "this one has 3; make one with `lictor keygen`"),
         ("retry_join = [\"provider=aws\"]", "`provider=aws` is no address to join"),
         ("limits { request_limits { mode = \"enforcing\" } }", "`limits.request_limits` is not part of this version"),
