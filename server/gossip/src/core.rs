@@ -4,15 +4,18 @@
 //! news. What is shown of a member follows from the two: described and up is alive, described and
 //! not up any more is failed, or left if it had said so.
 
+mod probes;
 mod reap;
+mod records;
+mod sift;
+mod suspicion;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foca::{AccumulatingRuntime, Foca, Member as Probed, OwnedNotification, PostcardCodec, Timer};
-use metrics::counter;
+use foca::{AccumulatingRuntime, Foca, Incarnation, Member as Probed, PostcardCodec, Timer};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -22,12 +25,13 @@ use crate::entries::Entries;
 use crate::event::{self, Event, Events, NewEvent};
 use crate::keyring::Keyring;
 use crate::member::{Entry, Id, Member, RECORD_MAX, Record, Status};
-use crate::news::{Inbox, MEMBERS_MAX, Reader};
+use crate::news::{Inbox, Reader};
+use crate::peers::Peers;
 use crate::timing::Timing;
-use crate::wire::{self, Datagram, Dropped, News, State};
+use crate::wire::{self, DATAGRAM_MAX, Datagram, Dropped, News, Notice, State, Tail};
 
-/// The worst that one's own health can be rated.
-const HEALTH_MAX: u32 = 8;
+use probes::{Probe, Relayed};
+use suspicion::Suspected;
 
 /// What a member wants done.
 #[derive(Debug)]
@@ -38,6 +42,35 @@ pub(crate) enum Output {
     Changed,
     /// Tell of an event.
     Event(Event),
+    /// Ask this life by stream whether it is there, for so long, and tell [`Core::stream_answered`].
+    Ask(Id, Option<Incarnation>, Duration),
+    /// Tell that this member answers by stream and that datagrams don't get through to it.
+    StreamOnly(SocketAddr),
+}
+
+/// Something to be done later.
+enum Later {
+    Probing(Timer<Id>),
+    /// Tell the first that the second has not answered, if it still has not.
+    Silent(Relayed),
+}
+
+/// When something is to be done, and what tells it from what is to be done at the same time.
+type Due = (Duration, u64);
+
+/// Which parts of Lifeguard are at work: all of them, but where it is measured what each is good for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    /// Suspicions start long and become shorter by confirmations.
+    pub(crate) confirm: bool,
+    /// Suspects are told so in each packet to them.
+    pub(crate) tell: bool,
+    /// Whom datagrams don't reach is tried by stream.
+    pub(crate) stream: bool,
+}
+
+impl Parts {
+    pub(crate) const ALL: Parts = Parts { confirm: true, tell: true, stream: true };
 }
 
 /// One member.
@@ -55,14 +88,21 @@ pub(crate) struct Core {
     unseen: HashMap<SocketAddr, Arc<Record>>,
     /// Who is up and not in `entries`: the news of them were lost.
     undescribed: BTreeSet<SocketAddr>,
-    /// Lives that are up, by address.
-    up: HashMap<SocketAddr, u64>,
-    coordinates: HashMap<SocketAddr, Coordinate>,
+    peers: Peers,
     vivaldi: Vivaldi,
-    /// Probes under way: when they left.
-    probes: HashMap<SocketAddr, (u8, Duration)>,
+    /// The probe under way.
+    probe: Option<Probe>,
+    /// Probes for others that have not been answered so far.
+    relayed: BTreeSet<Relayed>,
+    /// Whom this member has found not to answer.
+    suspected: HashMap<SocketAddr, Suspected>,
+    /// The incarnation that this life has come to.
+    incarnation: (u64, Incarnation),
     health: u32,
-    timers: BTreeMap<(Duration, u64), Timer<Id>>,
+    pub(crate) parts: Parts,
+    /// Datagrams that this life has sent.
+    sent: u32,
+    timers: BTreeMap<Due, Later>,
     timers_made: u64,
     rng: SmallRng,
     now: Duration,
@@ -70,7 +110,7 @@ pub(crate) struct Core {
     outputs: Vec<Output>,
     #[cfg(test)]
     failed: Vec<String>,
-    configured: (usize, u32),
+    configured: usize,
 }
 
 impl Core {
@@ -81,7 +121,7 @@ impl Core {
         let mut rng = SmallRng::seed_from_u64(seed);
         let own = SmallRng::seed_from_u64(rng.random());
         let reader = Reader { inbox: inbox.clone() };
-        let probing = Foca::with_custom_broadcast(me.id, timing.config(1, 0), rng, PostcardCodec, reader);
+        let probing = Foca::with_custom_broadcast(me.id, timing.config(1), rng, PostcardCodec, reader);
         let mut core = Core {
             probing,
             runtime: AccumulatingRuntime::new(),
@@ -93,11 +133,15 @@ impl Core {
             entries: Entries::default(),
             unseen: HashMap::new(),
             undescribed: BTreeSet::new(),
-            up: HashMap::new(),
-            coordinates: HashMap::new(),
+            peers: Peers::default(),
             vivaldi: Vivaldi::default(),
-            probes: HashMap::new(),
+            probe: None,
+            relayed: BTreeSet::new(),
+            suspected: HashMap::new(),
+            incarnation: (me.id.bump, 0),
             health: 0,
+            parts: Parts::ALL,
+            sent: 0,
             timers: BTreeMap::new(),
             timers_made: 0,
             rng: own,
@@ -106,7 +150,7 @@ impl Core {
             outputs: Vec::new(),
             #[cfg(test)]
             failed: Vec::new(),
-            configured: (1, 0),
+            configured: 1,
             me: Arc::new(me),
         };
         core.show_me();
@@ -116,13 +160,45 @@ impl Core {
     /// A datagram has come.
     pub(crate) fn datagram(&mut self, now: Duration, bytes: &[u8]) -> Result<(), Dropped> {
         self.now = now;
+        if bytes.len() > DATAGRAM_MAX {
+            return Err(Dropped::Oversized);
+        }
         let content = wire::unwrap(self.label, self.keyring.as_ref(), bytes)?;
-        let datagram: Datagram<'_> = postcard::from_bytes(&content).map_err(|_| Dropped::Malformed)?;
-        let result = self.probing.handle_data(datagram.packet, &mut self.runtime);
+        let (datagram, rest) = postcard::take_from_bytes::<Datagram<'_>>(&content).map_err(|_| Dropped::Malformed)?;
+        let tail = if rest.is_empty() { None } else { Some(wire::decode::<Tail>(rest)?) };
+        let notice = tail.and_then(|tail| tail.notice);
+        if let Some(Notice::Silent(number)) = notice {
+            self.relay_is_there(number);
+        }
+        if datagram.packet.is_empty() {
+            return Ok(());
+        }
+        let sifted = sift::sift(datagram.packet, self.me.id.address, &self.peers).ok_or(Dropped::Malformed)?;
+        let from = sifted.header.src;
+        let count = tail.map(|tail| tail.count);
+        if count.is_some_and(|count| self.peers.has_come(from, count)) {
+            return Err(Dropped::Replayed);
+        }
+        let meant = sifted.header.dst == *self.probing.identity();
+        if let Some(Notice::Suspected(incarnation)) = notice
+            && meant
+            && self.peers.is_up(from.address)
+        {
+            self.am_suspected(incarnation);
+        }
+        let result = self.probing.handle_data(&sifted.packet, &mut self.runtime);
         self.settle(Some(datagram.coordinate));
+        if let Some(count) = count {
+            self.peers.come(from, count);
+        }
+        // Of whom it thinks that they are down, the probing believes nothing.
+        if result.is_ok() && meant && self.peers.life(from.address) == Some(from.bump) {
+            sifted.new.iter().for_each(|update| self.learn(update));
+        }
         // A packet that was understood in part has done its part.
         match result {
             Err(foca::Error::Decode(_) | foca::Error::MalformedPacket | foca::Error::CustomBroadcast(_)) => Err(Dropped::Malformed),
+            Err(foca::Error::DataTooBig) => Err(Dropped::Oversized),
             _ => Ok(()),
         }
     }
@@ -134,9 +210,10 @@ impl Core {
             if first.key().0 > now {
                 break;
             }
-            let timer = first.remove();
-            // A timer that has become superfluous is no failure.
-            let _ = self.probing.handle_timer(timer, &mut self.runtime);
+            match first.remove() {
+                Later::Probing(timer) => self.probing_is_due(timer),
+                Later::Silent(relayed) => self.tell_of_silence(relayed),
+            }
             self.settle(None);
         }
         self.reap();
@@ -155,7 +232,7 @@ impl Core {
     /// Everything that this member knows.
     pub(crate) fn state(&self, joining: bool) -> State {
         let members = self.entries.values().map(|entry| {
-            let coordinate = self.coordinates.get(&entry.record.id.address).copied();
+            let coordinate = self.peers.coordinate(entry.record.id.address);
             (entry.record.clone(), entry.status, coordinate)
         });
         let inbox = self.inbox.lock();
@@ -190,9 +267,13 @@ impl Core {
     pub(crate) fn merge(&mut self, now: Duration, state: State) {
         self.now = now;
         self.inbox.lock().events.witness(state.clock);
-        let news = self.unlike_known(state.probed);
-        let _ = self.probing.apply_many(news.into_iter(), false, &mut self.runtime);
+        let me = self.me.id.address;
+        let mut news = state.probed;
+        // Two that compare themselves agree on nearly all.
+        news.retain(|member| member.id().address != me && !self.peers.covers(member));
+        let _ = self.probing.apply_many(news.iter().cloned(), false, &mut self.runtime);
         let _ = self.probing.apply_many(std::iter::once(Probed::alive(state.from.id)), state.joining, &mut self.runtime);
+        news.iter().for_each(|update| self.learn(update));
         if state.joining {
             // Whoever is here already has never heard of it.
             let news = wire::encode(&News::Record(state.from.clone()));
@@ -205,7 +286,7 @@ impl Core {
         let from = (state.from.clone(), Status::Alive, None);
         for (record, status, coordinate) in state.members.into_iter().chain([from]) {
             if let Some(coordinate) = coordinate.filter(Coordinate::is_valid) {
-                self.coordinates.entry(record.id.address).or_insert(coordinate);
+                self.peers.place_first(record.id.address, coordinate);
             }
             if record.name == self.me.name || self.inbox.lock().note(&record) {
                 self.take_record(record, Some(status));
@@ -286,9 +367,11 @@ impl Core {
         Ok(())
     }
 
-    /// Everybody, this member included.
+    /// Everybody by name, this member included.
     pub(crate) fn members(&self) -> Vec<Member> {
-        self.entries.values().map(Entry::member).collect()
+        let mut entries: Vec<&Entry> = self.entries.values().collect();
+        entries.sort_unstable_by(|one, other| one.record.name.cmp(&other.record.name));
+        entries.into_iter().map(Entry::member).collect()
     }
 
     /// The events that are kept, oldest first.
@@ -311,12 +394,18 @@ impl Core {
         if name == &*self.me.name {
             return Some(self.vivaldi.at);
         }
-        self.coordinates.get(&self.entries.get(name)?.record.id.address).copied()
+        self.peers.coordinate(self.entries.get(name)?.record.id.address)
+    }
+
+    /// What the member at `address` is called, as far as it is known.
+    pub(crate) fn name_at(&self, address: SocketAddr) -> String {
+        let newest = self.entries.at(address).max_by_key(|entry| entry.record.id.bump);
+        newest.map_or_else(|| address.to_string(), |entry| entry.record.name.to_string())
     }
 
     /// How many members are up, this one included.
     pub(crate) fn size(&self) -> usize {
-        self.up.len() + 1
+        self.peers.up() + 1
     }
 
     /// How this member rates its own health: 0 is well.
@@ -344,18 +433,6 @@ impl Core {
         self.undescribed.first().copied()
     }
 
-    /// Those of `probed` that say something which the probing does not know. It searches its members
-    /// for each that it is told, and two that compare themselves agree on nearly all.
-    fn unlike_known(&self, mut probed: Vec<Probed<Id>>) -> Vec<Probed<Id>> {
-        let known: HashMap<SocketAddr, &Probed<Id>> =
-            self.probing.iter_membership_state().map(|member| (member.id().address, member)).collect();
-        probed.retain(|member| {
-            let address = member.id().address;
-            address != self.me.id.address && known.get(&address).is_none_or(|known| *known != member)
-        });
-        probed
-    }
-
     fn tell_of_me(&mut self) {
         let bytes = wire::encode(&News::Record(self.me.clone()));
         if let Err(error) = self.probing.add_broadcast(&bytes) {
@@ -378,12 +455,11 @@ impl Core {
         loop {
             let mut quiet = true;
             while let Some((to, packet)) = self.runtime.to_send() {
-                let content = wire::encode(&Datagram { coordinate: self.vivaldi.at, packet: &packet });
-                self.outputs.push(Output::Send(to.address, wire::wrap(self.label, self.keyring.as_ref(), &content)));
+                let suspected = self.peers.suspected(to).filter(|_| self.parts.tell);
+                self.send(to.address, &packet, suspected.map(Notice::Suspected));
             }
             while let Some((after, timer)) = self.runtime.to_schedule() {
-                self.timers_made += 1;
-                self.timers.insert((self.now + after, self.timers_made), timer);
+                self.schedule(after, timer);
             }
             while let Some(notification) = self.runtime.to_notify() {
                 quiet = false;
@@ -395,6 +471,7 @@ impl Core {
                 match news {
                     News::Event(event) => self.outputs.push(Output::Event(event)),
                     News::Record(record) => self.take_record(record, None),
+                    News::Suspicion(suspicion) => self.confirmed(suspicion.of.address),
                 }
             }
             if quiet {
@@ -404,195 +481,30 @@ impl Core {
         self.reconfigure();
     }
 
-    fn notice(&mut self, notification: OwnedNotification<Id>, coordinate: Option<Coordinate>) {
-        match notification {
-            OwnedNotification::MemberUp(id) => {
-                self.up.insert(id.address, id.bump);
-                if !self.entries.has_address(&id.address) {
-                    self.undescribed.insert(id.address);
-                }
-                self.judge_address(id.address);
-            }
-            OwnedNotification::MemberDown(id) => {
-                self.up.remove(&id.address);
-                self.undescribed.remove(&id.address);
-                self.probes.remove(&id.address);
-                self.judge_address(id.address);
-            }
-            OwnedNotification::Rename(_, new) => {
-                if let Some(bump) = self.up.get_mut(&new.address) {
-                    *bump = new.bump;
-                }
-            }
-            OwnedNotification::Rejoin(id) => {
-                // Others held this one for dead: it may be slow, so it trusts its own clock less.
-                self.worsen();
-                counter!("consul_gossip_refutations").increment(1);
-                let me = Arc::make_mut(&mut self.me);
-                me.id = id;
-                me.version += 1;
-                self.tell_of_me();
-            }
-            OwnedNotification::DataSent(header) => {
-                if let foca::Message::Ping(number) = header.message {
-                    self.probes.insert(header.dst.address, (number, self.now));
-                }
-            }
-            OwnedNotification::DataReceived(header) => {
-                if let Some(coordinate) = coordinate.filter(Coordinate::is_valid) {
-                    self.coordinates.insert(header.src.address, coordinate);
-                }
-                if let foca::Message::Ack(number) = header.message {
-                    self.answered(header.src.address, number);
-                }
-            }
-            OwnedNotification::ProbeFailed(_, id) => {
-                counter!("consul_gossip_probes_failed").increment(1);
-                self.probes.remove(&id.address);
-                self.worsen();
-            }
-            OwnedNotification::Active | OwnedNotification::Idle | OwnedNotification::Defunct => {}
-        }
+    /// Sends a packet of the probing, or none, and what is for its receiver alone.
+    fn send(&mut self, to: SocketAddr, packet: &[u8], notice: Option<Notice>) {
+        let mut content = wire::encode(&Datagram { coordinate: self.vivaldi.at, packet });
+        content.extend(wire::encode(&Tail { count: self.sent, notice }));
+        self.sent = self.sent.wrapping_add(1);
+        self.outputs.push(Output::Send(to, wire::wrap(self.label, self.keyring.as_ref(), &content)));
     }
 
-    fn answered(&mut self, address: SocketAddr, number: u8) {
-        let Some((expected, sent)) = self.probes.remove(&address) else { return };
-        if expected != number {
-            return;
-        }
-        self.health = self.health.saturating_sub(1);
-        if let Some(other) = self.coordinates.get(&address) {
-            let rng = &mut self.rng;
-            self.vivaldi.observe(other, self.now.saturating_sub(sent), || rng.random());
-        }
+    fn later(&mut self, at: Duration, what: Later) -> Due {
+        self.timers_made += 1;
+        let due = (at, self.timers_made);
+        self.timers.insert(due, what);
+        due
     }
 
-    fn worsen(&mut self) {
-        self.health = (self.health + 1).min(HEALTH_MAX);
-    }
-
-    /// Gives the probing what depends on the pool's size and on this member's health.
+    /// Gives the probing what depends on the pool's size.
     fn reconfigure(&mut self) {
         // News of every member come one by one: a tenth more or less changes nothing.
-        let (size, health) = (self.size(), self.health);
-        let (before, rated) = self.configured;
-        if health != rated || size.abs_diff(before) * 10 > before {
-            self.configured = (size, health);
-            if let Err(error) = self.probing.set_config(self.timing.config(size, health)) {
+        let size = self.size();
+        if size.abs_diff(self.configured) * 10 > self.configured {
+            self.configured = size;
+            if let Err(error) = self.probing.set_config(self.timing.config(size)) {
                 tracing::warn!(%error, "the probing keeps its old pace");
             }
-        }
-    }
-
-    /// A member's newer description.
-    fn take_record(&mut self, record: Arc<Record>, hint: Option<Status>) {
-        if record.name == self.me.name {
-            return self.defend(&record);
-        }
-        if record.pruned {
-            if self.entries.remove(&record.name).is_some() {
-                self.outputs.push(Output::Changed);
-            }
-            return;
-        }
-        let address = record.id.address;
-        // Whoever lived at this address before under another name is gone.
-        let former = |entry: &&Entry| entry.record.id.bump < record.id.bump && entry.record.name != record.name;
-        let former: Vec<Arc<str>> = self.entries.at(address).filter(former).map(|entry| entry.record.name.clone()).collect();
-        for name in former {
-            self.set_status(&name, Status::Left);
-        }
-        let shown = self.entries.get(&record.name).map(|entry| entry.status).or(hint);
-        let status = match (self.up.contains_key(&address), record.leaving, shown) {
-            (true, true, _) => Status::Leaving,
-            (true, false, _) => Status::Alive,
-            (false, true, _) => Status::Left,
-            // Nobody has told yet that it is up: what others hold of it counts, or nothing.
-            (false, false, Some(Status::Alive | Status::Leaving)) if hint.is_some() => Status::Failed,
-            (false, false, Some(status)) => status,
-            (false, false, None) => {
-                if self.unseen.len() < MEMBERS_MAX {
-                    self.unseen.insert(address, record);
-                }
-                return;
-            }
-        };
-        let name = record.name.clone();
-        let since = self.entries.get(&name).filter(|entry| entry.status == status).map_or(self.now, |entry| entry.since);
-        self.undescribed.remove(&address);
-        self.entries.insert(Entry { record, status, since });
-        self.know_alive(&name, matches!(status, Status::Alive | Status::Leaving));
-        self.outputs.push(Output::Changed);
-    }
-
-    /// Somebody says something of this member that it has not said itself.
-    fn defend(&mut self, record: &Record) {
-        if record.node_id != self.me.node_id {
-            counter!("consul_gossip_name_conflicts").increment(1);
-            tracing::error!(address = %record.id.address, "another node uses this node's name `{}`; rename one of them", self.me.name);
-            return;
-        }
-        if record.age() <= self.me.age() || self.me.leaving {
-            return;
-        }
-        let me = Arc::make_mut(&mut self.me);
-        me.version = record.version.max(me.version) + 1;
-        if record.id.bump > me.id.bump {
-            // An earlier life had a later clock.
-            let id = Id { bump: record.id.bump + 1, ..me.id };
-            if self.probing.change_identity(id, &mut self.runtime).is_ok() {
-                me.id = id;
-            }
-        }
-        self.tell_of_me();
-    }
-
-    /// Shows the members at `address` as they are now.
-    fn judge_address(&mut self, address: SocketAddr) {
-        let up = self.up.get(&address).copied();
-        if up.is_some()
-            && let Some(record) = self.unseen.remove(&address)
-        {
-            self.take_record(record, None);
-        }
-        let here = self.entries.at(address).filter(|entry| entry.record.name != self.me.name);
-        let newest = here.clone().map(|entry| entry.record.id.bump).max();
-        let judged: Vec<(Arc<str>, Status)> = here
-            .filter(|entry| Some(entry.record.id.bump) == newest)
-            .map(|entry| {
-                let status = match (up.is_some(), entry.record.leaving) {
-                    (true, false) => Status::Alive,
-                    (true, true) => Status::Leaving,
-                    (false, true) => Status::Left,
-                    (false, false) => Status::Failed,
-                };
-                (entry.record.name.clone(), status)
-            })
-            .collect();
-        for (name, status) in judged {
-            self.set_status(&name, status);
-        }
-    }
-
-    fn set_status(&mut self, name: &str, status: Status) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        if entry.status == status {
-            return;
-        }
-        tracing::info!(member = name, address = %entry.record.id.address, before = entry.status.as_str(), now = status.as_str(), "a member's state has changed");
-        entry.status = status;
-        entry.since = self.now;
-        #[cfg(test)]
-        if status == Status::Failed {
-            self.failed.push(name.to_owned());
-        }
-        self.know_alive(name, matches!(status, Status::Alive | Status::Leaving));
-        self.outputs.push(Output::Changed);
-    }
-
-    fn know_alive(&mut self, name: &str, alive: bool) {
-        if let Some(known) = self.inbox.lock().known.get_mut(name) {
-            known.alive = alive;
         }
     }
 }

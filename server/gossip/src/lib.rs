@@ -6,8 +6,8 @@
 //! what tags somebody has, what event was fired.
 //!
 //! [`foca`] does the probing. What a fleet needs around it is here: [`core`] has the members' names
-//! and tags, graceful leave, events under a Lamport clock, health of one's own (Lifeguard: Dadgar,
-//! Phillips, Currey 2018) and network [`coordinate`]s, all without a clock or a socket of its own, so
+//! and tags, graceful leave, events under a Lamport clock, doubt about oneself and about hasty suspicions
+//! (Lifeguard: Dadgar, Phillips, Currey 2018) and network [`coordinate`]s, all without a clock or a socket of its own, so
 //! that thousands of members run in one test; [`pool`] gives it time, datagrams, and TCP for what
 //! must be whole: joining, and comparing everything from time to time.
 
@@ -20,9 +20,11 @@ mod member;
 mod memory;
 mod news;
 mod options;
+mod peers;
 mod pool;
 mod sockets;
 mod stream;
+mod suspicions;
 mod timing;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! News that ride on the probing's packets: which are new here, and which make others superfluous.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use crate::entries::Entries;
 use crate::event::Events;
 use crate::member::{Id, Record};
+use crate::suspicions::Suspicions;
 use crate::wire::{self, News};
 
 /// Most members whose descriptions are held: a bound on what strangers can make one keep.
@@ -21,15 +23,15 @@ pub(crate) const MEMBERS_MAX: usize = 100_000;
 pub(crate) struct Inbox {
     pub(crate) known: HashMap<Arc<str>, Known>,
     pub(crate) events: Events,
+    pub(crate) suspicions: Suspicions,
     pub(crate) news: Vec<News>,
 }
 
 pub(crate) struct Known {
-    node_id: Arc<str>,
-    age: (u64, u64),
+    record: Arc<Record>,
     pub(crate) alive: bool,
     /// Since when nobody of this name is shown any more.
-    gone: Option<Duration>,
+    gone: Option<Box<Duration>>,
 }
 
 /// Takes news out of packets, and says which are new.
@@ -41,6 +43,7 @@ pub(crate) struct Reader {
 pub(crate) enum Key {
     Record(Arc<str>, (u64, u64)),
     Event([u8; 16]),
+    Suspicion { of: SocketAddr, by: SocketAddr },
 }
 
 impl Invalidates for Key {
@@ -48,6 +51,7 @@ impl Invalidates for Key {
         match (self, other) {
             (Key::Record(name, age), Key::Record(other, older)) => name == other && age >= older,
             (Key::Event(id), Key::Event(other)) => id == other,
+            (Key::Suspicion { of, by }, Key::Suspicion { of: other, by: another }) => of == other && by == another,
             _ => false,
         }
     }
@@ -62,6 +66,7 @@ impl BroadcastHandler<Id> for Reader {
         let mut inbox = self.inbox.lock();
         let key = match &news {
             News::Event(event) => inbox.events.take(event).then_some(Key::Event(event.id)),
+            News::Suspicion(suspicion) => inbox.suspicions.take(suspicion).then_some(Key::Suspicion { of: suspicion.of.address, by: suspicion.by }),
             News::Record(record) => inbox.note(record).then(|| Key::Record(record.name.clone(), record.age())),
         };
         if key.is_some() {
@@ -79,20 +84,20 @@ pub(crate) struct Unreadable;
 impl Inbox {
     /// Takes note of a description; true when it is newer than what is known. A name that a living
     /// member has is not given to another one.
-    pub(crate) fn note(&mut self, record: &Record) -> bool {
+    pub(crate) fn note(&mut self, record: &Arc<Record>) -> bool {
         if let Some(known) = self.known.get(&record.name) {
-            if known.node_id != record.node_id && known.alive {
+            if known.record.node_id != record.node_id && known.alive {
                 counter!("consul_gossip_name_conflicts").increment(1);
                 tracing::warn!(name = %record.name, address = %record.id.address, "another node uses the name of a living one; the first one keeps it: give each node a name of its own");
                 return false;
             }
-            if known.node_id == record.node_id && known.age >= record.age() {
+            if known.record.node_id == record.node_id && known.record.age() >= record.age() {
                 return false;
             }
         } else if self.known.len() >= MEMBERS_MAX {
             return false;
         }
-        let known = Known { node_id: record.node_id.clone(), age: record.age(), alive: false, gone: None };
+        let known = Known { record: record.clone(), alive: false, gone: None };
         self.known.insert(record.name.clone(), known);
         true
     }
@@ -101,8 +106,11 @@ impl Inbox {
     /// may still hold, bring nobody back.
     pub(crate) fn forget(&mut self, now: Duration, kept: Duration, shown: &Entries) {
         self.known.retain(|name, known| {
-            known.gone = if shown.contains(name) { None } else { Some(known.gone.unwrap_or(now)) };
-            known.gone.is_none_or(|gone| now.saturating_sub(gone) < kept)
+            if shown.contains(name) {
+                known.gone = None;
+                return true;
+            }
+            now.saturating_sub(**known.gone.get_or_insert_with(|| Box::new(now))) < kept
         });
     }
 }

@@ -12,7 +12,7 @@ use net::{Datagrams, Listener, Network, Stream};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -73,6 +73,7 @@ struct Shared {
     keyring_file: Option<PathBuf>,
     previous: Vec<SocketAddr>,
     complaints: Mutex<Option<Instant>>,
+    stream_only: Mutex<Option<Instant>>,
     left: std::sync::atomic::AtomicBool,
     timing: Timing,
     stop: CancellationToken,
@@ -115,6 +116,7 @@ impl Pool {
             keyring_file: options.keyring_file,
             previous,
             complaints: Mutex::new(None),
+            stream_only: Mutex::new(None),
             left: std::sync::atomic::AtomicBool::new(false),
             timing: options.timing,
             stop: CancellationToken::new(),
@@ -282,7 +284,7 @@ impl Pool {
                 let keys = match answer {
                     Ok(Reply::Keys(keys)) => keys.iter().map(|key| read_key(key)).collect(),
                     Ok(Reply::Refused(why)) | Err(why) => Err(why),
-                    Ok(Reply::State(_)) => Err("it answered something else".to_owned()),
+                    Ok(Reply::State(_) | Reply::Pong) => Err("it answered something else".to_owned()),
                 };
                 (member.name, keys)
             });
@@ -319,9 +321,36 @@ impl Pool {
                 Output::Changed => self.shared.changes.send_modify(|changes| *changes += 1),
                 // Without a listener nobody misses it.
                 Output::Event(event) => drop(self.shared.events.send(event)),
+                Output::Ask(id, suspected, within) => self.ask_by_stream(id, suspected, within),
+                Output::StreamOnly(address) => self.warn_of_datagrams(address),
             }
         }
         result
+    }
+
+    /// Asks a member whether it is there. The probing asks for one at a time, each for a bounded time.
+    fn ask_by_stream(&self, id: Id, suspected: Option<foca::Incarnation>, within: Duration) {
+        let pool = self.clone();
+        self.spawn(async move {
+            let question = Question::Ping { to: id, suspected };
+            match timeout(within, pool.ask(&id.address.to_string(), &question)).await {
+                Ok(Ok(Reply::Pong)) => pool.drive(|core, now| core.stream_answered(now, id)),
+                Ok(Ok(_)) => tracing::debug!(to = %id.address, "a probe by stream was answered by another life or program"),
+                Ok(Err(error)) => tracing::debug!(error, to = %id.address, "a probe by stream was not answered"),
+                Err(_) => tracing::debug!(to = %id.address, "a probe by stream was not answered in time"),
+            }
+        });
+    }
+
+    /// Tells now and then that a member is reached by stream alone.
+    fn warn_of_datagrams(&self, address: SocketAddr) {
+        let mut last = self.shared.stream_only.lock();
+        if last.is_none_or(|last| last.elapsed() > COMPLAIN) {
+            *last = Some(Instant::now());
+            drop(last);
+            let name = self.shared.core.lock().name_at(address);
+            tracing::warn!(%address, pool = self.shared.label, "udp to `{name}` does not get through, tcp does; is the port open for udp on the whole way?");
+        }
     }
 
     fn envelope(&self) -> Envelope {
@@ -397,6 +426,10 @@ impl Pool {
         let reply = match stream::question(&envelope, &self.shared.label, &mut stream).await? {
             Asked::Question(Question::Compare(state)) => self.take_state(*state, from),
             Asked::Question(Question::Keys(command)) => self.do_keys(&command),
+            Asked::Question(Question::Ping { to, suspected }) => match self.drive(|core, now| core.asked_by_stream(now, to, suspected)) {
+                true => Reply::Pong,
+                false => Reply::Refused("another life of the member is here".into()),
+            },
             Asked::Dropped(dropped, refusal) => {
                 self.complain(dropped, from);
                 return match refusal {
@@ -435,7 +468,7 @@ impl Pool {
                 Ok(())
             }
             Reply::Refused(why) => Err(why),
-            Reply::Keys(_) => Err("it answered something else".into()),
+            Reply::Keys(_) | Reply::Pong => Err("it answered something else".into()),
         }
     }
 

@@ -70,7 +70,7 @@ pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Strea
         Dropped::WrongKey => {
             format!("the pool `{pool}` is not sealed, and the request is; start without `-encrypt`, or give it to every member")
         }
-        Dropped::Malformed => return Ok(Asked::Dropped(dropped, None)),
+        Dropped::Malformed | Dropped::Oversized | Dropped::Replayed => return Ok(Asked::Dropped(dropped, None)),
     };
     let label = wire::label_of(&bytes).unwrap_or(envelope.label);
     Ok(Asked::Dropped(dropped, Some(wire::wrap(label, None, &wire::encode(&Reply::Refused(why))))))

@@ -4,9 +4,10 @@
 //! meant for this pool is dropped before anything of it is looked at. With a keyring the rest is
 //! sealed and bound to these first bytes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use foca::Member as Probed;
+use foca::{Incarnation, Member as Probed, ProbeNumber};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -39,11 +40,39 @@ pub(crate) struct Datagram<'p> {
     pub(crate) packet: &'p [u8],
 }
 
+/// What follows a [`Datagram`]. It comes last, so that a member that does not know it reads the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tail {
+    /// How many datagrams this life of the sender had sent before: none is taken twice.
+    pub(crate) count: u32,
+    pub(crate) notice: Option<Notice>,
+}
+
+/// Something that a datagram says to its receiver alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Notice {
+    /// The receiver is suspected in this incarnation.
+    Suspected(Incarnation),
+    /// Whoever was to be probed for the receiver has not answered so far. It ends a packet of no bytes.
+    Silent(ProbeNumber),
+}
+
 /// News that ride on the probing's packets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum News {
     Record(Arc<Record>),
     Event(Event),
+    Suspicion(Suspicion),
+}
+
+/// Somebody has probed a member in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Suspicion {
+    /// Who did not answer.
+    pub(crate) of: Id,
+    pub(crate) incarnation: Incarnation,
+    /// Who has probed it.
+    pub(crate) by: SocketAddr,
 }
 
 /// Everything that a member knows.
@@ -66,6 +95,13 @@ pub(crate) enum Question {
     Compare(Box<State>),
     /// Do something with your keys.
     Keys(KeyCommand),
+    /// Are you there? Datagrams don't tell.
+    Ping {
+        /// The life that is meant.
+        to: Id,
+        /// In which incarnation it is suspected.
+        suspected: Option<Incarnation>,
+    },
 }
 
 /// Something to be done with keys.
@@ -86,6 +122,8 @@ pub(crate) enum Reply {
     Refused(String),
     /// My keys, the one that seals first.
     Keys(Vec<Vec<u8>>),
+    /// I am here.
+    Pong,
 }
 
 /// Why bytes were dropped.
@@ -97,6 +135,10 @@ pub(crate) enum Dropped {
     OtherPool,
     /// Sealed with a key that is not in the ring, or not sealed although it must be, or the reverse.
     WrongKey,
+    /// Larger than anything that members send.
+    Oversized,
+    /// It came before.
+    Replayed,
 }
 
 impl Dropped {
@@ -105,6 +147,8 @@ impl Dropped {
             Dropped::Malformed => "malformed",
             Dropped::OtherPool => "other_pool",
             Dropped::WrongKey => "wrong_key",
+            Dropped::Oversized => "oversized",
+            Dropped::Replayed => "replayed",
         }
     }
 }

@@ -33,6 +33,7 @@ impl Core {
         let mut inbox = self.inbox.lock();
         inbox.forget(now, FAILED_KEPT, &self.entries);
         self.unseen.retain(|_, record| inbox.known.contains_key(&record.name));
-        self.coordinates.retain(|address, _| self.entries.has_address(address));
+        self.peers.retain(|address| self.entries.has_address(address));
+        inbox.suspicions.retain(|of, incarnation| self.peers.suspected(of) == Some(incarnation));
     }
 }

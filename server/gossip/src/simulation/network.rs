@@ -13,6 +13,7 @@ use crate::core::{Core, Output};
 use crate::event::NewEvent;
 use crate::member::{Id, Record, Status};
 use crate::timing::Timing;
+use crate::wire::Dropped;
 
 /// What the network does to packets.
 #[derive(Clone, Copy)]
@@ -32,6 +33,9 @@ enum Happening {
     Timer { member: usize },
     Compare { member: usize },
     Look { member: usize },
+    /// A member is asked by stream, and its answer comes back.
+    Asked { from: usize, to: usize, bump: u64, suspected: Option<u16> },
+    Answered { by: usize, bump: u64, to: usize },
 }
 
 pub(super) struct Network {
@@ -50,6 +54,8 @@ pub(super) struct Network {
     /// Members below this number can't reach the others.
     split: Option<usize>,
     repeat: bool,
+    /// Probes that were answered by stream alone.
+    pub(super) streams: usize,
     told: BTreeMap<usize, usize>,
     deaths: BTreeMap<(usize, String), Status>,
     dead: BTreeSet<usize>,
@@ -91,6 +97,7 @@ impl Network {
             timers: HashMap::new(),
             split: None,
             repeat: false,
+            streams: 0,
             told: BTreeMap::new(),
             deaths: BTreeMap::new(),
             dead: BTreeSet::new(),
@@ -285,7 +292,8 @@ impl Network {
                 Happening::Packet { to, bytes } => {
                     let now = self.now;
                     if self.is_running(to) {
-                        self.with(to, |core| core.datagram(now, &bytes).expect("packets are whole"));
+                        let taken = self.with(to, |core| core.datagram(now, &bytes));
+                        assert!(matches!(taken, Ok(()) | Err(Dropped::Replayed)), "packets are whole: {taken:?}");
                     }
                 }
                 Happening::Timer { member } => {
@@ -297,6 +305,18 @@ impl Network {
                 }
                 Happening::Compare { member } => self.compare(member),
                 Happening::Look { member } => self.look(member),
+                Happening::Asked { from, to, bump, suspected } => {
+                    let (now, id) = (self.now, Id { address: address(to), bump });
+                    if self.is_running(to) && self.with(to, |core| core.asked_by_stream(now, id, suspected)) {
+                        self.push(Duration::ZERO, Happening::Answered { by: to, bump, to: from });
+                    }
+                }
+                Happening::Answered { by, bump, to } => {
+                    let (now, id) = (self.now, Id { address: address(by), bump });
+                    if self.is_running(to) {
+                        self.with(to, |core| core.stream_answered(now, id));
+                    }
+                }
             }
         }
         self.now = until;
@@ -346,6 +366,8 @@ impl Network {
                 Output::Send(to, bytes) => self.send(member, number(to), bytes),
                 Output::Event(_) => *self.told.entry(member).or_default() += 1,
                 Output::Changed => {}
+                Output::StreamOnly(_) => self.streams += 1,
+                Output::Ask(to, suspected, _) => self.ask(member, to, suspected),
             }
         }
         if let Some(next) = next
@@ -368,6 +390,24 @@ impl Network {
             let delay = least + (most - least).mul_f64(self.rng.random());
             self.push(delay, Happening::Packet { to, bytes: bytes.clone() });
         }
+    }
+
+    /// A stream opens and carries a question: two packets each way have to come. Lost ones are sent again after
+    /// 200 ms, and those that open the stream too late to matter.
+    fn ask(&mut self, from: usize, id: Id, suspected: Option<u16>) {
+        let to = number(id.address);
+        let Some(trip) = self.round_trip(from, to, 1) else { return };
+        if let Some(question) = self.round_trip(from, to, 3) {
+            self.push(trip + question, Happening::Asked { from, to, bump: id.bump, suspected });
+        }
+    }
+
+    /// How long two packets take there and back, when they may be sent so often.
+    fn round_trip(&mut self, from: usize, to: usize, times: u32) -> Option<Duration> {
+        let (least, most) = self.weather.delay;
+        let came = (1.0 - self.weather.loss).powi(2);
+        let lost = (0..times).take_while(|_| self.rng.random::<f64>() >= came).count() as u32;
+        (lost < times && !self.is_cut(from, to)).then(|| least + most + Duration::from_millis(200) * lost)
     }
 
     fn push(&mut self, after: Duration, happening: Happening) {

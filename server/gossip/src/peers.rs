@@ -1,0 +1,221 @@
+//! What the probing was told of each address.
+//!
+//! The probing keeps its members in a list and searches all of it for each update that it is given, and
+//! the same update comes twenty times while it spreads. Here it is looked up whether an update says
+//! anything new, so that most of them need not be given to the probing at all.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use foca::{Incarnation, Member as Probed, State};
+
+use crate::coordinate::Coordinate;
+use crate::member::Id;
+
+/// Everybody that the probing knows, by address.
+#[derive(Default)]
+pub(crate) struct Peers {
+    by_address: HashMap<SocketAddr, Peer>,
+    up: usize,
+}
+
+/// The latest that was told of an address. The probing knows this much or more.
+struct Peer {
+    bump: u64,
+    coordinate: Option<Box<Coordinate>>,
+    incarnation: Incarnation,
+    state: State,
+    /// The probing has said that this life is up.
+    up: bool,
+    /// The latest datagram that came from it, and which of those before it came: the lowest bit is the
+    /// latest's own. No bit while none came.
+    latest: u32,
+    came: u64,
+}
+
+impl Peers {
+    /// How many are up.
+    pub(crate) fn up(&self) -> usize {
+        self.up
+    }
+
+    /// Which life is up at `address`.
+    pub(crate) fn life(&self, address: SocketAddr) -> Option<u64> {
+        self.by_address.get(&address).filter(|peer| peer.up).map(|peer| peer.bump)
+    }
+
+    pub(crate) fn is_up(&self, address: SocketAddr) -> bool {
+        self.life(address).is_some()
+    }
+
+    /// Whether the probing would learn nothing from `update`: the order of SWIM (Das 2002, §4.2).
+    pub(crate) fn covers(&self, update: &Probed<Id>) -> bool {
+        let Some(peer) = self.by_address.get(&update.id().address) else { return false };
+        if peer.bump != update.id().bump {
+            return peer.bump > update.id().bump;
+        }
+        let newer = match (peer.state, update.state()) {
+            (State::Down, _) => false,
+            (_, State::Down) => true,
+            (State::Alive, State::Suspect) => update.incarnation() >= peer.incarnation,
+            (_, State::Alive) | (State::Suspect, State::Suspect) => update.incarnation() > peer.incarnation,
+        };
+        !newer
+    }
+
+    /// The probing was told `update`.
+    pub(crate) fn note(&mut self, update: &Probed<Id>) {
+        if self.covers(update) {
+            return;
+        }
+        let fresh = Peer { bump: 0, coordinate: None, incarnation: 0, state: State::Alive, up: false, latest: 0, came: 0 };
+        let peer = self.by_address.entry(update.id().address).or_insert(fresh);
+        if peer.bump != update.id().bump {
+            peer.came = 0;
+        }
+        (peer.bump, peer.incarnation, peer.state) = (update.id().bump, update.incarnation(), update.state());
+    }
+
+    /// The probing says that this life is up, or is not any more.
+    pub(crate) fn set_up(&mut self, id: Id, up: bool) {
+        let known = if up { Probed::alive(id) } else { Probed::down(id) };
+        self.note(&known);
+        if let Some(peer) = self.by_address.get_mut(&id.address)
+            && peer.up != up
+        {
+            peer.up = up;
+            self.up = if up { self.up + 1 } else { self.up - 1 };
+        }
+    }
+
+    /// The incarnation in which this life is suspected.
+    pub(crate) fn suspected(&self, id: Id) -> Option<Incarnation> {
+        let peer = self.by_address.get(&id.address)?;
+        (peer.bump == id.bump && peer.state == State::Suspect).then_some(peer.incarnation)
+    }
+
+    pub(crate) fn coordinate(&self, address: SocketAddr) -> Option<Coordinate> {
+        self.by_address.get(&address)?.coordinate.as_deref().copied()
+    }
+
+    /// Takes note of where somebody is, if anybody is known there.
+    pub(crate) fn place(&mut self, address: SocketAddr, coordinate: Coordinate) {
+        let Some(peer) = self.by_address.get_mut(&address) else { return };
+        match &mut peer.coordinate {
+            Some(place) => **place = coordinate,
+            None => peer.coordinate = Some(Box::new(coordinate)),
+        }
+    }
+
+    /// Takes note of what somebody else says of where it is, if nothing is known yet.
+    pub(crate) fn place_first(&mut self, address: SocketAddr, coordinate: Coordinate) {
+        if self.by_address.get(&address).is_some_and(|peer| peer.coordinate.is_none()) {
+            self.place(address, coordinate);
+        }
+    }
+
+    /// Whether this life's datagram of that number came before, or so long ago that nobody can tell.
+    pub(crate) fn has_come(&self, id: Id, number: u32) -> bool {
+        let Some(peer) = self.by_address.get(&id.address).filter(|peer| peer.bump == id.bump && peer.came != 0) else { return false };
+        match age(peer.latest, number) {
+            Age::Newer(_) => false,
+            Age::Older(by) => by >= u64::BITS || peer.came & 1 << by != 0,
+        }
+    }
+
+    /// This life's datagram of that number has come.
+    pub(crate) fn come(&mut self, id: Id, number: u32) {
+        let Some(peer) = self.by_address.get_mut(&id.address).filter(|peer| peer.bump == id.bump) else { return };
+        if peer.came == 0 {
+            (peer.latest, peer.came) = (number, 1);
+            return;
+        }
+        match age(peer.latest, number) {
+            Age::Newer(by) => {
+                (peer.latest, peer.came) = (number, peer.came.checked_shl(by).unwrap_or(0) | 1);
+            }
+            Age::Older(by) => peer.came |= 1u64.checked_shl(by).unwrap_or(0),
+        }
+    }
+
+    /// The probing has forgotten a life that is down.
+    pub(crate) fn forget(&mut self, id: Id) {
+        if self.by_address.get(&id.address).is_some_and(|peer| !peer.up && peer.bump == id.bump) {
+            self.by_address.remove(&id.address);
+        }
+    }
+
+    /// Forgets those that are not up and that `wanted` does not want.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&SocketAddr) -> bool) {
+        self.by_address.retain(|address, peer| peer.up || wanted(address));
+    }
+}
+
+enum Age {
+    Newer(u32),
+    Older(u32),
+}
+
+/// How `number` stands to the latest one: numbers begin again after the last.
+fn age(latest: u32, number: u32) -> Age {
+    let ahead = number.wrapping_sub(latest);
+    if ahead != 0 && ahead < 1 << 31 { Age::Newer(ahead) } else { Age::Older(latest.wrapping_sub(number)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(bump: u64) -> Id {
+        Id { address: SocketAddr::from(([127, 0, 0, 1], 1)), bump }
+    }
+
+    #[test]
+    fn only_what_is_new_is_given_on() {
+        let told = |updates: &[(u64, Incarnation, State)]| {
+            let mut peers = Peers::default();
+            updates.iter().map(|(bump, incarnation, state)| {
+                let update = Probed::new(id(*bump), *incarnation, *state);
+                let new = !peers.covers(&update);
+                peers.note(&update);
+                assert!(peers.covers(&update), "twice is not new");
+                new
+            }).collect::<Vec<_>>()
+        };
+        use State::{Alive, Down, Suspect};
+        assert_eq!(told(&[(1, 0, Alive), (1, 0, Suspect), (1, 0, Alive), (1, 1, Alive)]), [true, true, false, true]);
+        assert_eq!(told(&[(1, 3, Suspect), (1, 2, Suspect), (1, 4, Suspect), (1, 0, Down)]), [true, false, true, true]);
+        assert_eq!(told(&[(1, 0, Down), (1, 9, Alive), (2, 0, Alive), (1, 0, Down)]), [true, false, true, false]);
+    }
+
+    #[test]
+    fn who_is_up_is_counted_once_and_a_later_life_takes_the_place_of_an_earlier_one() {
+        let mut peers = Peers::default();
+        peers.set_up(id(1), true);
+        peers.set_up(id(2), true);
+        assert_eq!((peers.up(), peers.life(id(1).address)), (1, Some(2)));
+        peers.forget(id(2));
+        assert_eq!(peers.up(), 1, "who is up is not forgotten");
+        peers.set_up(id(2), false);
+        peers.forget(id(1));
+        assert!(peers.covers(&Probed::alive(id(2))), "another life was forgotten, not this one");
+        peers.forget(id(2));
+        assert!(!peers.covers(&Probed::alive(id(2))));
+    }
+
+    #[test]
+    fn a_datagram_that_came_is_known_in_whatever_order_they_come() {
+        let mut peers = Peers::default();
+        peers.set_up(id(1), true);
+        let mut new = |life: u64, number: u32| {
+            let new = !peers.has_come(id(life), number);
+            peers.come(id(life), number);
+            new
+        };
+        assert!(new(1, 5) && new(1, 3) && new(1, 4) && new(1, 40), "each of them once");
+        assert!(!new(1, 5) && !new(1, 3) && !new(1, 4) && !new(1, 40), "and not twice");
+        assert!(new(1, 39) && new(1, 1000) && !new(1, 40), "what is too old to tell counts as known");
+        assert!(new(1, u32::MAX / 2 + 900) && new(1, u32::MAX) && new(1, 0) && !new(1, u32::MAX), "numbers begin again");
+        assert!(new(2, 0), "another life has numbers of its own");
+    }
+}
