@@ -56,9 +56,9 @@ impl Key {
         let bound =
             |algorithm| LessSafeKey::new(UnboundKey::new(algorithm, &self.0).expect("the algorithm was chosen by the key's length"));
         match self.0.len() {
-            16 => Cipher::Ring(bound(&AES_128_GCM)),
+            16 => Cipher::Ring(Box::new(bound(&AES_128_GCM))),
             24 => Cipher::Aes192(Box::new(Aes192Gcm::new_from_slice(&self.0).expect("the key has 24 bytes"))),
-            _ => Cipher::Ring(bound(&AES_256_GCM)),
+            _ => Cipher::Ring(Box::new(bound(&AES_256_GCM))),
         }
     }
 }
@@ -68,7 +68,7 @@ type Aes192Gcm = AesGcm<aes_gcm::aes::Aes192, U12>;
 
 /// A key made ready.
 enum Cipher {
-    Ring(LessSafeKey),
+    Ring(Box<LessSafeKey>),
     Aes192(Box<Aes192Gcm>),
 }
 

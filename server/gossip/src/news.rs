@@ -66,7 +66,9 @@ impl BroadcastHandler<Id> for Reader {
         let mut inbox = self.inbox.lock();
         let key = match &news {
             News::Event(event) => inbox.events.take(event).then_some(Key::Event(event.id)),
-            News::Suspicion(suspicion) => inbox.suspicions.take(suspicion).then_some(Key::Suspicion { of: suspicion.of.address, by: suspicion.by }),
+            News::Suspicion(suspicion) => {
+                inbox.suspicions.take(suspicion).then_some(Key::Suspicion { of: suspicion.of.address, by: suspicion.by })
+            }
             News::Record(record) => inbox.note(record).then(|| Key::Record(record.name.clone(), record.age())),
         };
         if key.is_some() {

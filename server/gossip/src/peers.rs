@@ -174,13 +174,16 @@ mod tests {
     fn only_what_is_new_is_given_on() {
         let told = |updates: &[(u64, Incarnation, State)]| {
             let mut peers = Peers::default();
-            updates.iter().map(|(bump, incarnation, state)| {
-                let update = Probed::new(id(*bump), *incarnation, *state);
-                let new = !peers.covers(&update);
-                peers.note(&update);
-                assert!(peers.covers(&update), "twice is not new");
-                new
-            }).collect::<Vec<_>>()
+            updates
+                .iter()
+                .map(|(bump, incarnation, state)| {
+                    let update = Probed::new(id(*bump), *incarnation, *state);
+                    let new = !peers.covers(&update);
+                    peers.note(&update);
+                    assert!(peers.covers(&update), "twice is not new");
+                    new
+                })
+                .collect::<Vec<_>>()
         };
         use State::{Alive, Down, Suspect};
         assert_eq!(told(&[(1, 0, Alive), (1, 0, Suspect), (1, 0, Alive), (1, 1, Alive)]), [true, true, false, true]);

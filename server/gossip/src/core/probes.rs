@@ -213,7 +213,9 @@ impl Core {
 
     /// The probe was answered, by the probed one itself or by way of another one.
     fn answered(&mut self, id: Id, number: ProbeNumber, itself: bool) {
-        let Some(probe) = self.probe.as_mut().filter(|probe| (probe.id, probe.number, probe.answered) == (id, number, false)) else { return };
+        let Some(probe) = self.probe.as_mut().filter(|probe| (probe.id, probe.number, probe.answered) == (id, number, false)) else {
+            return;
+        };
         probe.answered = true;
         let round_trip = self.now.saturating_sub(probe.sent);
         self.health = self.health.saturating_sub(1);

@@ -76,9 +76,7 @@ impl Core {
     /// Shows the members at `address` as they are now.
     pub(super) fn judge_address(&mut self, address: SocketAddr) {
         let up = self.peers.is_up(address);
-        if up
-            && let Some(record) = self.unseen.remove(&address)
-        {
+        if up && let Some(record) = self.unseen.remove(&address) {
             self.take_record(record, None);
         }
         let here = self.entries.at(address).filter(|entry| entry.record.name != self.me.name);

@@ -29,13 +29,31 @@ const HEADERS: u64 = 28;
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
-    Packet { to: usize, bytes: Vec<u8> },
-    Timer { member: usize },
-    Compare { member: usize },
-    Look { member: usize },
+    Packet {
+        to: usize,
+        bytes: Vec<u8>,
+    },
+    Timer {
+        member: usize,
+    },
+    Compare {
+        member: usize,
+    },
+    Look {
+        member: usize,
+    },
     /// A member is asked by stream, and its answer comes back.
-    Asked { from: usize, to: usize, bump: u64, suspected: Option<u16> },
-    Answered { by: usize, bump: u64, to: usize },
+    Asked {
+        from: usize,
+        to: usize,
+        bump: u64,
+        suspected: Option<u16>,
+    },
+    Answered {
+        by: usize,
+        bump: u64,
+        to: usize,
+    },
 }
 
 pub(super) struct Network {
