@@ -15,12 +15,12 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("lictor-net", &[]),
     ("lictor-gossip", &["lictor-net"]),
     ("lictor-consensus", &["lictor-store", "lictor-state", "lictor-proto", "lictor-net"]),
-    ("lictor-checks", &["lictor-state"]),
+    ("lictor-checks", &["lictor-state", "lictor-net"]),
     ("lictor-service", &["lictor-consensus", "lictor-gossip", "lictor-state", "lictor-net"]),
     ("lictor-forward", &["lictor-gossip", "lictor-net"]),
-    ("lictor-rpc", &["lictor-service", "lictor-forward", "lictor-state", "lictor-proto"]),
-    ("lictor-gateway", &["lictor-service", "lictor-forward", "lictor-state"]),
-    ("lictor-dns", &["lictor-service", "lictor-forward", "lictor-state"]),
+    ("lictor-rpc", &["lictor-service", "lictor-forward", "lictor-state", "lictor-proto", "lictor-net"]),
+    ("lictor-gateway", &["lictor-service", "lictor-forward", "lictor-state", "lictor-net"]),
+    ("lictor-dns", &["lictor-service", "lictor-forward", "lictor-state", "lictor-net"]),
     ("lictor-client", &["lictor-proto"]),
     ("lictor-agent", EVERYTHING),
     ("lictor-tests", EVERYTHING),
@@ -30,13 +30,14 @@ const ARROWS: [(&str, &[&str]); 18] = [
 ];
 
 /// Libraries that stop at a border: who but these uses one has found logic for another layer.
-const BORDERS: [(&str, &[&str]); 6] = [
+const BORDERS: [(&str, &[&str]); 7] = [
     ("axum", &["lictor-gateway"]),
     ("clap", &["lictor-agent", "lictor-bench"]),
     ("foca", &["lictor-gossip"]),
     ("heed", &["lictor-store"]),
     ("hickory-proto", &["lictor-dns"]),
     ("openraft", &["lictor-consensus"]),
+    ("socket2", &["lictor-net"]),
 ];
 
 const EVERYTHING: &[&str] = &["*"];
@@ -121,6 +122,48 @@ fn libraries_stop_at_the_border_of_their_layer() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What opens a socket, of the standard library and of tokio, or opens one on somebody's behalf.
+const SOCKETS: [&str; 10] = [
+    "TcpListener",
+    "TcpStream",
+    "TcpSocket",
+    "UdpSocket",
+    "UnixDatagram",
+    "UnixListener",
+    "UnixStream",
+    "HttpConnector",
+    "lookup_host",
+    "ToSocketAddrs",
+];
+
+/// Where sockets are opened, and where programs live that talk to agents: the command line.
+const SOCKET_ROOMS: [&str; 2] = ["server/net/src", "server/agent/src/cli"];
+
+/// The part of a file that is not its tests.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
+#[test]
+fn every_socket_of_an_agent_is_opened_in_one_place() {
+    let is_test = |path: &Path| {
+        path.iter().any(|part| part == "tests") || path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"))
+    };
+    let mut opened = Vec::new();
+    let mut seen = 0;
+    for (path, text) in rust().filter(|(path, _)| path.starts_with("server") && !is_test(path)) {
+        let lines = without_tests(&text).lines().enumerate();
+        let uses = lines.filter(|(_, line)| SOCKETS.iter().any(|socket| line.contains(socket)));
+        if SOCKET_ROOMS.iter().any(|room| path.starts_with(room)) {
+            seen += uses.count();
+            continue;
+        }
+        opened.extend(uses.map(|(number, line)| format!("{}:{}: {}", path.display(), number + 1, line.trim())));
+    }
+    assert!(seen > 0, "nothing is found where sockets are opened: have they got other names?");
+    assert!(opened.is_empty(), "have `net::Network` open it, so that a test can make the network up:\n{}", opened.join("\n"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::dial::Dial;
+
 /// How a client behaves; the defaults suit most programs.
 ///
 /// ```
@@ -29,6 +31,8 @@ pub struct Options {
     pub message_bytes_max: usize,
     /// Put before the version of this library in the `user-agent` of each call.
     pub user_agent: Option<String>,
+    /// Opens connections, when it is not left to the system.
+    pub dial: Option<Dial>,
 }
 
 impl Default for Options {
@@ -42,6 +46,7 @@ impl Default for Options {
             keepalive_timeout: Duration::from_secs(10),
             message_bytes_max: 32 * 1024 * 1024,
             user_agent: None,
+            dial: None,
         }
     }
 }

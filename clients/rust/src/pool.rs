@@ -11,6 +11,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
+use crate::dial::{self, Dial};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::options::Options;
@@ -45,6 +46,7 @@ pub(crate) struct Pool {
 struct Server {
     address: String,
     endpoint: Endpoint,
+    dial: Option<Dial>,
     calls: Vec<OnceLock<Channel>>,
     watches: Mutex<Vec<Lease>>,
 }
@@ -70,7 +72,7 @@ impl Lease {
 impl Pool {
     pub(crate) fn new(endpoints: &Endpoints, options: &Options) -> Result<Self, Error> {
         let servers = endpoints.uris()?.into_iter().zip(endpoints.addresses());
-        let servers = servers.map(|(uri, address)| Ok(Server::new(address, endpoint(uri, options)?, options.connections.max(1))));
+        let servers = servers.map(|(uri, address)| Ok(Server::new(address, endpoint(uri, options)?, options)));
         Ok(Pool {
             servers: servers.collect::<Result<_, Error>>()?,
             preferred: AtomicUsize::new(0),
@@ -86,7 +88,7 @@ impl Pool {
     pub(crate) async fn connect(&self) -> Result<(), Error> {
         let mut last = None;
         for (at, server) in self.servers.iter().enumerate() {
-            match server.endpoint.connect().await {
+            match dial::now(&server.endpoint, server.dial.as_ref()).await {
                 Ok(channel) => {
                     // A connection that was opened meanwhile is as good as this one.
                     let _ = server.calls[0].set(channel);
@@ -194,7 +196,7 @@ impl Pool {
         }
         watches.retain(|lease| lease.watches() > 0);
         let endpoint = server.endpoint.clone().initial_stream_window_size(WATCH_STREAM_WINDOW);
-        let lease = Lease { channel: endpoint.connect_lazy(), users: Arc::new(()) };
+        let lease = Lease { channel: dial::lazily(&endpoint, server.dial.as_ref()), users: Arc::new(()) };
         watches.push(lease.clone());
         lease
     }
@@ -212,7 +214,8 @@ impl Pool {
 
     /// A connection to the preferred server for one call that may take long.
     pub(crate) fn patient_channel(&self, timeout: Duration) -> Channel {
-        self.servers[self.preferred()].endpoint.clone().timeout(timeout).connect_lazy()
+        let server = &self.servers[self.preferred()];
+        dial::lazily(&server.endpoint.clone().timeout(timeout), server.dial.as_ref())
     }
 
     /// What a status from the server at `at` means.
@@ -230,13 +233,13 @@ impl Pool {
 }
 
 impl Server {
-    fn new(address: &str, endpoint: Endpoint, connections: usize) -> Self {
-        let calls = std::iter::repeat_with(OnceLock::new).take(connections).collect();
-        Server { address: address.to_owned(), endpoint, calls, watches: Mutex::default() }
+    fn new(address: &str, endpoint: Endpoint, options: &Options) -> Self {
+        let calls = std::iter::repeat_with(OnceLock::new).take(options.connections.max(1)).collect();
+        Server { address: address.to_owned(), endpoint, dial: options.dial.clone(), calls, watches: Mutex::default() }
     }
 
     fn channel(&self, turn: usize) -> Channel {
-        self.calls[turn].get_or_init(|| self.endpoint.connect_lazy()).clone()
+        self.calls[turn].get_or_init(|| dial::lazily(&self.endpoint, self.dial.as_ref())).clone()
     }
 
     fn error(&self, status: &Status, timeout: Duration) -> Error {

@@ -10,12 +10,11 @@ use consensus::Consensus;
 use dns::{DnsOptions, Soa};
 use forward::Forward;
 use gateway::{GatewayOptions, LiveOptions};
-use net::Network;
+use net::{Listener, Network};
 use parking_lot::Mutex;
 use rpc::RpcOptions;
 use service::Service;
 use service::monitor::Feed;
-use tokio::net::TcpListener;
 use tonic::service::AxumBody;
 
 use crate::banner::Listening;
@@ -26,11 +25,11 @@ use crate::telemetry::Metrics;
 
 /// Sockets that are open and not yet served.
 pub(crate) struct Sockets {
-    http: Vec<TcpListener>,
-    grpc: Vec<TcpListener>,
+    http: Vec<Box<dyn Listener>>,
+    grpc: Vec<Box<dyn Listener>>,
     dns: Vec<dns::Sockets>,
     /// The servers' own port.
-    server: Option<TcpListener>,
+    server: Option<Box<dyn Listener>>,
     lan: Option<gossip::Sockets>,
     wan: Option<gossip::Sockets>,
 }
@@ -40,21 +39,21 @@ impl Sockets {
     pub(crate) async fn bind(config: &Config, network: &Network) -> anyhow::Result<Self> {
         let mut sockets = Sockets { http: Vec::new(), grpc: Vec::new(), dns: Vec::new(), server: None, lan: None, wan: None };
         for address in &config.listen.http {
-            sockets.http.push(bind_tcp(Face::Http, *address).await?);
+            sockets.http.push(bind_tcp(network, Face::Http, *address).await?);
         }
         for address in &config.listen.grpc {
-            sockets.grpc.push(bind_tcp(Face::Grpc, *address).await?);
+            sockets.grpc.push(bind_tcp(network, Face::Grpc, *address).await?);
         }
         let per_address = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
         for address in &config.listen.dns {
-            sockets.dns.push(dns::bind(*address, per_address).map_err(|error| bind_error(Face::Dns, *address, error))?);
+            sockets.dns.push(dns::bind(network, *address, per_address).await.map_err(|error| bind_error(Face::Dns, *address, error))?);
         }
         if let Some(address) = config.listen.serf_lan {
             sockets.lan = Some(gossip_sockets(Face::SerfLan, network, address).await?);
         }
         if config.server {
             if let Some(address) = config.listen.server {
-                sockets.server = Some(bind_tcp(Face::Server, address).await?);
+                sockets.server = Some(bind_tcp(network, Face::Server, address).await?);
             }
             if let Some(address) = config.listen.serf_wan {
                 sockets.wan = Some(gossip_sockets(Face::SerfWan, network, address).await?);
@@ -65,7 +64,7 @@ impl Sockets {
 
     /// The port that other servers reach this one at; 0 when it is off.
     pub(crate) fn server_port(&self) -> anyhow::Result<u16> {
-        Ok(self.server.as_ref().map(TcpListener::local_addr).transpose()?.map_or(0, |address| address.port()))
+        Ok(self.server.as_ref().map(|listener| listener.local_address()).transpose()?.map_or(0, |address| address.port()))
     }
 
     /// The port of the pool between datacenters; 0 when it is off.
@@ -80,12 +79,13 @@ impl Sockets {
 
     /// Where they are; the system has chosen the ports that were given as 0.
     pub(crate) fn listening(&self) -> anyhow::Result<Listening> {
-        let addresses = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>();
+        let addresses =
+            |listeners: &[Box<dyn Listener>]| listeners.iter().map(|listener| listener.local_address()).collect::<Result<Vec<_>, _>>();
         Ok(Listening {
             http: addresses(&self.http)?,
             grpc: addresses(&self.grpc)?,
             dns: self.dns.iter().filter_map(dns::Sockets::local_addr).collect(),
-            server: self.server.as_ref().map(TcpListener::local_addr).transpose()?,
+            server: self.server.as_ref().map(|listener| listener.local_address()).transpose()?,
             gossip: self.lan.as_ref().map(gossip::Sockets::local_address).transpose()?,
         })
     }
@@ -138,9 +138,9 @@ pub(crate) struct Prepared {
 }
 
 impl Live {
-    fn new(config: &Config, service: &Service, forward: Option<Forward>) -> anyhow::Result<Self> {
+    fn new(config: &Config, service: &Service, forward: Option<Forward>, network: Network) -> anyhow::Result<Self> {
         Ok(Live {
-            dns: dns::Answerer::new(service.clone(), dns_options(config)?, forward),
+            dns: dns::Answerer::new(service.clone(), dns_options(config)?, forward, network),
             http: Arc::new(ArcSwap::from_pointee(live_options(config)?)),
             connections_per_client_max: Arc::new(AtomicUsize::new(config.limits.http_max_conns_per_client)),
         })
@@ -168,12 +168,12 @@ pub(crate) async fn serve(
     forward: Option<Forward>,
     metrics: &Metrics,
     feed: &Feed,
-    sockets: Sockets,
+    (network, sockets): (Network, Sockets),
     shutdown: &Shutdown,
 ) -> anyhow::Result<(Serving, Live)> {
     let serving = Serving::default();
     let config = &running.load_full();
-    let live = Live::new(config, service, forward.clone())?;
+    let live = Live::new(config, service, forward.clone(), network)?;
     let listening = sockets.listening()?;
     let addresses = addresses(&listening);
     let shown = running.clone();
@@ -221,7 +221,10 @@ pub(crate) async fn serve(
     }
     for sockets in sockets.dns {
         let task = dns::serve(live.dns.clone(), sockets, shutdown.token().clone());
-        serving.run(Face::Dns, shutdown, async { Ok(task.await?) });
+        serving.run(Face::Dns, shutdown, async {
+            task.await;
+            Ok(())
+        });
     }
     Ok((serving, live))
 }

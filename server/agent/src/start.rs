@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use net::{Listener, Network};
 
 /// What listens on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +61,8 @@ impl fmt::Display for Face {
 }
 
 /// Opens a TCP port, or says which flag to change.
-pub async fn bind_tcp(face: Face, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| bind_error(face, address, error))
+pub async fn bind_tcp(network: &Network, face: Face, address: SocketAddr) -> anyhow::Result<Box<dyn Listener>> {
+    network.listen(address).await.map_err(|error| bind_error(face, address, error))
 }
 
 /// Says why a port could not be opened, and what to do.
@@ -108,9 +108,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_names_the_flag_to_change() {
-        let first = bind_tcp(Face::Http, "127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = first.local_addr().unwrap();
-        let error = bind_tcp(Face::Http, address).await.unwrap_err().to_string();
+        let first = bind_tcp(&Network::host(), Face::Http, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = first.local_address().unwrap();
+        let error = bind_tcp(&Network::host(), Face::Http, address).await.err().expect("it is taken").to_string();
         assert_eq!(
             error,
             format!(
@@ -122,7 +122,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_of_another_machine_is_refused() {
-        let error = bind_tcp(Face::Server, "198.51.100.1:8300".parse().unwrap()).await.unwrap_err().to_string();
+        let elsewhere = "198.51.100.1:8300".parse().unwrap();
+        let error = bind_tcp(&Network::host(), Face::Server, elsewhere).await.err().expect("it is elsewhere").to_string();
         assert!(error.contains("`198.51.100.1` is not an address of this machine; choose another with `-bind`"), "{error}");
     }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use lictor_client::v1::HealthStatus;
 use lictor_client::v1::checks_target::Selection;
-use lictor_client::{Client, Options, ReadOptions, Target, WatchOptions};
+use lictor_client::{Client, Dial, Options, ReadOptions, Target, WatchOptions};
+use net::Network;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +27,9 @@ const KINDS: &str = "key, keyprefix, services, nodes, service, checks or event";
 
 /// How long a starting agent waits for a watch to have begun.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may take to reach this agent itself.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,15 +136,16 @@ impl Asked {
 pub(crate) struct Watches {
     /// Where the agent's own gRPC is; unset when that is switched off.
     address: Option<String>,
+    network: Network,
     running: Vec<(Watch, CancellationToken)>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Watches {
-    /// None yet. They talk to the agent at `address`.
-    pub(crate) fn new(address: Option<String>, tasks: TaskTracker, stop: CancellationToken) -> Self {
-        Watches { address, running: Vec::new(), tasks, stop }
+    /// None yet. They talk to the agent at `address`, and to handlers over `network`.
+    pub(crate) fn new(address: Option<String>, network: Network, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Watches { address, network, running: Vec::new(), tasks, stop }
     }
 
     /// Ends the watches that are not wanted any more and begins those that are new; the others are
@@ -172,7 +177,13 @@ impl Watches {
     fn begin(&mut self, watch: Watch) -> Option<oneshot::Receiver<()>> {
         let client = self.address.as_ref().map(|address| {
             let token = watch.token.clone();
-            Client::lazy(address.as_str(), Options { token, user_agent: Some("lictor-watch".into()), ..Options::default() })
+            let network = self.network.clone();
+            let dial = Dial::new(move |address| {
+                let network = network.clone();
+                async move { network.connect(&address, CONNECT).await }
+            });
+            let options = Options { token, user_agent: Some("lictor-watch".into()), dial: Some(dial), ..Options::default() };
+            Client::lazy(address.as_str(), options)
         });
         let client = match client {
             Some(Ok(client)) => client,
@@ -187,20 +198,20 @@ impl Watches {
         };
         let stop = self.stop.child_token();
         let (begun, beginning) = oneshot::channel();
-        self.tasks.spawn(run(client, watch.clone(), begun, stop.clone()));
+        let handler = Handler::new(self.network.clone(), watch.action.clone(), watch.timeout);
+        self.tasks.spawn(run(client, watch.clone(), handler, begun, stop.clone()));
         self.running.push((watch, stop));
         Some(beginning)
     }
 }
 
 /// Follows one watch until `stop`. Tells `begun` when no change is missed any more.
-async fn run(client: Client, watch: Watch, begun: oneshot::Sender<()>, stop: CancellationToken) {
+async fn run(client: Client, watch: Watch, mut handler: Handler, begun: oneshot::Sender<()>, stop: CancellationToken) {
     let kind = watch.asked.kind.clone();
     let Ok((shape, subject)) = watch.asked.subject() else { return };
     let read = ReadOptions::default().datacenter(watch.datacenter.clone());
     let mut source =
         Source::new(&client, subject, shape, WatchOptions { read, ..WatchOptions::default() }, |what| tracing::warn!("{what}"));
-    let mut handler = Handler::new(watch.action.clone(), watch.timeout);
     let ready = stop.run_until_cancelled(source.begin()).await;
     let _ = begun.send(());
     if ready.is_none() {

@@ -81,15 +81,17 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
 
     let (requests, probes) = mpsc::channel(PROBES);
     let (reports, results) = mpsc::channel(PROBES);
-    tasks.spawn(checks::Prober::start(probes, reports, checks::Options::default(), core.clone()));
-    let agent = Agent::new(agent_options(&config, &identity), upstream(&config, &consensus, &hub, &forward, network), requests)?;
+    let probing = checks::Options { network: network.clone(), ..checks::Options::default() };
+    tasks.spawn(checks::Prober::start(probes, reports, probing, core.clone()));
+    let agent = Agent::new(agent_options(&config, &identity), upstream(&config, &consensus, &hub, &forward, network.clone()), requests)?;
     let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent.clone(), pools.clone());
 
     metrics.observe(service.clone());
     let forward_known = forward.clone();
     // What runs, which a reload changes in part.
     let running = Arc::new(ArcSwap::from_pointee(config.clone()));
-    let (serving, live) = faces::serve(&running, &service, &consensus, forward, &metrics, &log.feed, sockets, &shutdown).await?;
+    let (serving, live) =
+        faces::serve(&running, &service, &consensus, forward, &metrics, &log.feed, (network.clone(), sockets), &shutdown).await?;
     tasks.spawn(metrics.run(core.clone()));
     if let Some(pools) = &pools {
         tasks.spawn(membership::follow_addresses(consensus.clone(), pools.lan.clone(), config.datacenter.clone(), core.clone()));
@@ -118,7 +120,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     if let Some(forward) = forward_known {
         tasks.spawn(rpc::exec::follow(service.clone(), forward, config.remote_exec, shutdown.token().child_token())?);
     }
-    let mut watches = Watches::new(listening.own_grpc(), tasks.clone(), shutdown.token().child_token());
+    let mut watches = Watches::new(listening.own_grpc(), network, tasks.clone(), shutdown.token().child_token());
     watches.apply(&config.watches).await;
     if let Some(requests) = agent.reload_requests() {
         let reloader = Reloader::new(flags, running, log, live, watches).context("cannot listen for SIGHUP")?;

@@ -2,18 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use net::{Network, Stream};
+use tokio::time::Instant;
 
 use crate::tls;
-
-/// Anything that bytes go through.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Whom to reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,48 +46,49 @@ impl Peer {
 
     /// Opens a connection, with TLS where it is wanted. The caller bounds the whole by `deadline`,
     /// which is here only shared among the addresses.
-    pub(crate) async fn connect(&self, deadline: Instant) -> Result<Pin<Box<dyn Stream>>, String> {
-        let stream = dial(&self.addresses().await?, deadline).await?;
-        let Some(tls) = &self.tls else { return Ok(Box::pin(stream)) };
+    pub(crate) async fn connect(&self, network: &Network, deadline: Instant) -> Result<Stream, String> {
+        let stream = dial(network, &self.addresses(network, deadline).await?, deadline).await?;
+        let Some(tls) = &self.tls else { return Ok(stream) };
         let stream = tls::handshake(stream, tls).await.map_err(|cause| format!("TLS handshake failed: {cause}"))?;
-        Ok(Box::pin(stream))
+        Ok(Box::new(stream))
     }
 
     /// The addresses of the host.
-    pub(crate) async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
+    pub(crate) async fn addresses(&self, network: &Network, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
         match self.host.parse::<IpAddr>() {
             Ok(address) => Ok(vec![SocketAddr::new(address, self.port)]),
-            Err(_) => resolve(&self.host, self.port).await,
+            Err(_) => resolve(network, &self.host, self.port, deadline).await,
         }
     }
 }
 
 /// The addresses of a name. `localhost` needs no resolver (RFC 6761, §6.3).
-async fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+async fn resolve(network: &Network, name: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, String> {
     if name.eq_ignore_ascii_case("localhost") {
         return Ok([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
             .map(|address| SocketAddr::new(address, port))
             .to_vec());
     }
-    let found = tokio::net::lookup_host((name, port)).await.map_err(|cause| format!("can't resolve `{name}`: {cause}"))?;
-    Ok(found.collect())
+    let left = deadline.saturating_duration_since(Instant::now());
+    network.resolve(&format!("{name}:{port}"), left).await.map_err(|cause| match cause.kind() {
+        io::ErrorKind::TimedOut => format!("can't resolve `{name}` in time"),
+        _ => format!("can't resolve `{name}`: {cause}"),
+    })
 }
 
 /// Connects to the first address that answers. Each is given its share of the time that is left, so
 /// that one that is dead does not hide the next.
-async fn dial(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, String> {
+async fn dial(network: &Network, addresses: &[SocketAddr], deadline: Instant) -> Result<Stream, String> {
     let mut faults = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
-        match timeout(share.max(Duration::from_millis(1)), TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Requests are small: nothing is gained by waiting for more to send.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
+        match network.connect(&address.to_string(), share.max(Duration::from_millis(1))).await {
+            Ok(stream) => return Ok(stream),
+            Err(cause) if cause.kind() == io::ErrorKind::TimedOut => {
+                faults.push(format!("can't connect to {address}: no answer within {share:?}"));
             }
-            Ok(Err(cause)) => faults.push(format!("can't connect to {address}: {}", plain(&cause))),
-            Err(_) => faults.push(format!("can't connect to {address}: no answer within {share:?}")),
+            Err(cause) => faults.push(format!("can't connect to {address}: {}", plain(&cause))),
         }
     }
     Err(if faults.is_empty() { "the name has no address".to_owned() } else { faults.join("; ") })

@@ -2,7 +2,7 @@
 //! an exec, start it, read what it prints, ask for its exit code; judged like a script.
 
 use std::env;
-use std::pin::Pin;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -11,13 +11,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use net::{Network, Stream};
 use serde_json::{Value, json};
 use state::Status;
-use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::connect::{Peer, Stream, chain, plain};
+use crate::connect::{Peer, chain, plain};
 use crate::schedule::Finding;
 use crate::script::by_exit_code;
 use crate::tail::Tail;
@@ -61,30 +61,30 @@ pub(crate) fn command(shell: &str, args: Vec<String>) -> Vec<String> {
 
 impl Exec {
     /// Runs the program once.
-    pub(crate) async fn run(&self) -> Finding {
+    pub(crate) async fn run(&self, network: &Network) -> Finding {
         let deadline = Instant::now() + self.timeout;
-        let done = timeout_at(deadline, self.exchange(deadline)).await;
+        let done = timeout_at(deadline, self.exchange(network, deadline)).await;
         match done.unwrap_or_else(|_| Err(format!("Timed out ({:?}) running check", self.timeout))) {
             Ok((code, output)) => Finding { status: by_exit_code(code), output: output.into() },
             Err(fault) => Finding { status: Status::Critical, output: format!("Docker exec in `{}`: {fault}", self.container).into() },
         }
     }
 
-    async fn exchange(&self, deadline: Instant) -> Result<(i64, String), String> {
+    async fn exchange(&self, network: &Network, deadline: Instant) -> Result<(i64, String), String> {
         let create = json!({ "AttachStdin": false, "AttachStdout": true, "AttachStderr": true, "Tty": false, "Cmd": self.args });
-        let made = self.ask(Method::POST, &format!("/containers/{}/exec", self.container), Some(create), deadline).await?;
+        let made = self.ask(network, Method::POST, &format!("/containers/{}/exec", self.container), Some(create), deadline).await?;
         let id = made["Id"].as_str().ok_or("the engine's answer has no id")?.to_owned();
         let start = json!({ "Detach": false, "Tty": false });
-        let (answer, _connection) = self.send(Method::POST, &format!("/exec/{id}/start"), Some(start), deadline).await?;
+        let (answer, _connection) = self.send(network, Method::POST, &format!("/exec/{id}/start"), Some(start), deadline).await?;
         let output = read_output(answer, self.output_bytes_max).await?;
-        let ended = self.ask(Method::GET, &format!("/exec/{id}/json"), None, deadline).await?;
+        let ended = self.ask(network, Method::GET, &format!("/exec/{id}/json"), None, deadline).await?;
         let code = ended["ExitCode"].as_i64().ok_or("the engine does not tell the exit code")?;
         Ok((code, output))
     }
 
     /// One question whose answer is JSON.
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>, deadline: Instant) -> Result<Value, String> {
-        let (answer, _connection) = self.send(method, path, body, deadline).await?;
+    async fn ask(&self, network: &Network, method: Method, path: &str, body: Option<Value>, deadline: Instant) -> Result<Value, String> {
+        let (answer, _connection) = self.send(network, method, path, body, deadline).await?;
         let bytes = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|cause| cause.to_string())?.to_bytes();
         serde_json::from_slice(&bytes).map_err(|cause| format!("the engine's answer is not JSON: {cause}"))
     }
@@ -92,12 +92,13 @@ impl Exec {
     /// One request over a connection of its own, which lives as long as the second value.
     async fn send(
         &self,
+        network: &Network,
         method: Method,
         path: &str,
         body: Option<Value>,
         deadline: Instant,
     ) -> Result<(Response<Incoming>, JoinSet<()>), String> {
-        let (mut sender, connection) = open(&self.engine, deadline).await?;
+        let (mut sender, connection) = open(network, &self.engine, deadline).await?;
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = Request::builder().method(method).uri(path).header("host", "docker").header("content-type", "application/json");
         let request = request.body(Full::new(Bytes::from(body))).map_err(|cause| format!("`{path}` can't be asked: {cause}"))?;
@@ -141,13 +142,14 @@ pub(crate) fn engine() -> String {
     env::var("DOCKER_HOST").unwrap_or_else(|_| format!("unix://{SOCKET}"))
 }
 
-async fn open(engine: &str, deadline: Instant) -> Result<(SendRequest<Full<Bytes>>, JoinSet<()>), String> {
-    let stream: Pin<Box<dyn Stream>> = match engine.split_once("://") {
+async fn open(network: &Network, engine: &str, deadline: Instant) -> Result<(SendRequest<Full<Bytes>>, JoinSet<()>), String> {
+    let stream: Stream = match engine.split_once("://") {
         Some(("unix", path)) => {
-            let stream = UnixStream::connect(path).await;
-            Box::pin(stream.map_err(|cause| format!("can't reach the Docker engine at `{path}`: {}", plain(&cause)))?)
+            let left = deadline.saturating_duration_since(Instant::now());
+            let stream = network.connect_local(Path::new(path), left).await;
+            stream.map_err(|cause| format!("can't reach the Docker engine at `{path}`: {}", plain(&cause)))?
         }
-        Some(("tcp" | "http", address)) => Peer::parse(address)?.connect(deadline).await?,
+        Some(("tcp" | "http", address)) => Peer::parse(address)?.connect(network, deadline).await?,
         _ => return Err(format!("the Docker engine is said to be at `{engine}`, which is neither `unix://…` nor `tcp://host:port`")),
     };
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|cause| chain(&cause))?;

@@ -3,6 +3,7 @@
 use std::io;
 
 use hyper_util::rt::TokioIo;
+use net::Network;
 use tokio::time::Instant;
 use tonic::transport::Endpoint;
 use tonic_health::ServingStatus;
@@ -16,14 +17,14 @@ use crate::connect::{Peer, chain};
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Asks how `service` does; an empty one is the server as a whole.
-pub(crate) async fn probe(peer: &Peer, service: &str, deadline: Instant) -> Result<(), String> {
+pub(crate) async fn probe(network: &Network, peer: &Peer, service: &str, deadline: Instant) -> Result<(), String> {
     let host = if peer.host.contains(':') { format!("[{}]", peer.host) } else { peer.host.clone() };
     // The connection is made below: the scheme only says that tonic shall not add TLS of its own.
     let endpoint = Endpoint::from_shared(format!("http://{host}:{}", peer.port)).map_err(|cause| chain(&cause))?;
-    let dialled = peer.clone();
+    let (network, dialled) = (network.clone(), peer.clone());
     let connector = service_fn(move |_| {
-        let peer = dialled.clone();
-        async move { peer.connect(deadline).await.map(TokioIo::new).map_err(io::Error::other) }
+        let (network, peer) = (network.clone(), dialled.clone());
+        async move { peer.connect(&network, deadline).await.map(TokioIo::new).map_err(io::Error::other) }
     });
     let channel = endpoint.connect_with_connector(connector).await.map_err(|cause| chain(&cause))?;
     let mut client = HealthClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);

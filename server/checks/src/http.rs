@@ -4,7 +4,7 @@
 //! that waits for the answer, so that a probe is one future: dropping it closes everything.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 
 use ::http::{Request, Response};
 use bytes::Bytes;
@@ -12,11 +12,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use net::{Network, Stream};
 use state::Status;
 use tokio::time::{Instant, timeout_at};
 use url::Host;
 
-use crate::connect::{Peer, Stream, Tls, chain};
+use crate::connect::{Peer, Tls, chain};
 use crate::plan::{Ask, Plan};
 use crate::schedule::Finding;
 use crate::tail::Tail;
@@ -40,11 +41,11 @@ struct Answer {
 }
 
 /// Asks, and judges the answer. Takes no longer than the plan allows.
-pub(crate) async fn probe(plan: &Plan) -> Finding {
+pub(crate) async fn probe(network: &Network, plan: &Plan) -> Finding {
     let title = plan.title();
     let deadline = Instant::now() + plan.timeout;
     let answer = match &plan.ask {
-        Ok(ask) => follow(ask.clone(), plan, deadline).await,
+        Ok(ask) => follow(network, ask.clone(), plan, deadline).await,
         Err(fault) => Err(fault.clone()),
     };
     match answer {
@@ -65,10 +66,10 @@ fn verdict(status: u16) -> Status {
 }
 
 /// Asks, and asks again where a redirect points.
-async fn follow(mut ask: Ask, plan: &Plan, deadline: Instant) -> Result<Answer, String> {
+async fn follow(network: &Network, mut ask: Ask, plan: &Plan, deadline: Instant) -> Result<Answer, String> {
     for _ in 0..=REDIRECTS_MAX {
         let follow = ask.follow;
-        let answer = exchange(&ask, plan, deadline).await?;
+        let answer = exchange(network, &ask, plan, deadline).await?;
         let next = answer.location.as_deref().filter(|_| follow).and_then(|location| ask.redirected(answer.status, location));
         match next {
             Some(next) => ask = next,
@@ -79,9 +80,9 @@ async fn follow(mut ask: Ask, plan: &Plan, deadline: Instant) -> Result<Answer, 
 }
 
 /// One request and its answer.
-async fn exchange(ask: &Ask, plan: &Plan, deadline: Instant) -> Result<Answer, String> {
+async fn exchange(network: &Network, ask: &Ask, plan: &Plan, deadline: Instant) -> Result<Answer, String> {
     let late = |_| format!("no answer within {:?}", plan.timeout);
-    let stream = timeout_at(deadline, connect(ask, deadline)).await.map_err(late)??;
+    let stream = timeout_at(deadline, connect(network, ask, deadline)).await.map_err(late)??;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
@@ -138,7 +139,7 @@ async fn alongside<C: Future, W: Future>(connection: C, work: W) -> W::Output {
     .await
 }
 
-async fn connect(ask: &Ask, deadline: Instant) -> Result<Pin<Box<dyn Stream>>, String> {
+async fn connect(network: &Network, ask: &Ask, deadline: Instant) -> Result<Stream, String> {
     let port = ask.url.port_or_known_default().unwrap_or(80);
     let host = match ask.url.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
@@ -150,5 +151,5 @@ async fn connect(ask: &Ask, deadline: Instant) -> Result<Pin<Box<dyn Stream>>, S
         any_certificate: ask.any_certificate,
         protocol: None,
     });
-    Peer { host, port, tls }.connect(deadline).await
+    Peer { host, port, tls }.connect(network, deadline).await
 }

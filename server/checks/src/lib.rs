@@ -29,8 +29,8 @@ mod udp;
 
 /// Makes the HTTP request of a definition once, outside of any schedule: whether it went well, and
 /// what was answered.
-pub async fn request(definition: &state::CheckDefinition, output_bytes_max: usize) -> (state::Status, state::Str) {
-    let finding = http::probe(&plan::Plan::new(definition, output_bytes_max)).await;
+pub async fn request(network: &net::Network, definition: &state::CheckDefinition, output_bytes_max: usize) -> (state::Status, state::Str) {
+    let finding = http::probe(network, &plan::Plan::new(definition, output_bytes_max)).await;
     (finding.status, finding.output)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use net::Network;
 use state::Str;
 use state::probe::{Report, Request, Run};
 use tokio::sync::mpsc;
@@ -22,11 +23,13 @@ pub struct Options {
     /// Most probes under way at once; each holds a connection. Three quarters at most go to targets
     /// that are slow to answer.
     pub probes_at_once: usize,
+    /// What they go through.
+    pub network: Network,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { probes_at_once: 1024 }
+        Options { probes_at_once: 1024, network: Network::host() }
     }
 }
 
@@ -118,9 +121,10 @@ impl Prober {
                 self.lanes.leave(lane);
                 continue;
             }
+            let network = self.options.network.clone();
             self.under_way.spawn(async move {
                 let began = Instant::now();
-                let finding = errand.target.probe().await;
+                let finding = errand.target.probe(&network).await;
                 Done { check_id: errand.check_id, run: errand.run, lane, finding, took: began.elapsed() }
             });
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use net::Network;
 use state::{CheckDefinition, Status};
 use tokio::time::{Instant, timeout_at};
 
@@ -85,13 +86,13 @@ impl Target {
     }
 
     /// Asks once, within the time that the definition allows.
-    pub(crate) async fn probe(&self) -> Finding {
+    pub(crate) async fn probe(&self, network: &Network) -> Finding {
         match self {
-            Target::Http(plan) => http::probe(plan).await,
+            Target::Http(plan) => http::probe(network, plan).await,
             Target::Script(script) => script.run().await,
-            Target::Docker(exec) => exec.run().await,
+            Target::Docker(exec) => exec.run(network).await,
             Target::Fault(fault) => Finding { status: Status::Critical, output: fault.as_str().into() },
-            Target::Peer { ask, peer, text, timeout } => probe_peer(ask, peer, text, *timeout).await,
+            Target::Peer { ask, peer, text, timeout } => probe_peer(network, ask, peer, text, *timeout).await,
         }
     }
 }
@@ -114,13 +115,13 @@ fn peer(definition: &CheckDefinition, ask: Ask, text: String, timeout: Duration)
     }
 }
 
-async fn probe_peer(ask: &Ask, peer: &Peer, text: &str, timeout: Duration) -> Finding {
+async fn probe_peer(network: &Network, ask: &Ask, peer: &Peer, text: &str, timeout: Duration) -> Finding {
     let deadline = Instant::now() + timeout;
     let (title, asking): (&str, _) = match ask {
-        Ask::Tcp => ("TCP connect", timeout_at(deadline, tcp::probe(peer, deadline)).await),
-        Ask::Udp => ("UDP connect", Ok(udp::probe(peer, deadline).await)),
-        Ask::Grpc(service) => ("gRPC check", timeout_at(deadline, grpc::probe(peer, service, deadline)).await),
-        Ask::H2Ping => ("HTTP2 ping", timeout_at(deadline, h2ping::probe(peer, deadline)).await),
+        Ask::Tcp => ("TCP connect", timeout_at(deadline, tcp::probe(network, peer, deadline)).await),
+        Ask::Udp => ("UDP connect", Ok(udp::probe(network, peer, deadline).await)),
+        Ask::Grpc(service) => ("gRPC check", timeout_at(deadline, grpc::probe(network, peer, service, deadline)).await),
+        Ask::H2Ping => ("HTTP2 ping", timeout_at(deadline, h2ping::probe(network, peer, deadline)).await),
     };
     let result = asking.unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")));
     match (result, ask) {

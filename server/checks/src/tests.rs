@@ -256,7 +256,7 @@ async fn targets_that_hang_do_not_hold_up_the_others() {
     })
     .await;
     let at = serve(|_| OK.to_owned()).await;
-    let mut rig = Rig::new(Options { probes_at_once: 4 });
+    let mut rig = Rig::new(Options { probes_at_once: 4, ..Options::default() });
     for n in 0..20 {
         rig.start(&format!("hang{n}"), CheckDefinition { timeout_ms: Some(1500), ..http(format!("http://{hanging}/")) }).await;
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use forward::Forward;
+use net::Network;
 use service::Service;
 
 use crate::handler::{Handler, Outcome};
@@ -28,18 +29,20 @@ pub struct Answerer {
     handler: Arc<ArcSwap<Handler>>,
     service: Service,
     forward: Option<Forward>,
+    network: Network,
 }
 
 impl Answerer {
-    /// Answers from `service`, and has servers of other datacenters answer for theirs.
-    pub fn new(service: Service, options: DnsOptions, forward: Option<Forward>) -> Self {
-        let handler = Handler::new(service.clone(), options, forward.clone());
-        Answerer { handler: Arc::new(ArcSwap::from_pointee(handler)), service, forward }
+    /// Answers from `service`, and has servers of other datacenters answer for theirs. Recursors are
+    /// asked over `network`.
+    pub fn new(service: Service, options: DnsOptions, forward: Option<Forward>, network: Network) -> Self {
+        let handler = Handler::new(service.clone(), options, forward.clone(), network.clone());
+        Answerer { handler: Arc::new(ArcSwap::from_pointee(handler)), service, forward, network }
     }
 
     /// Answers as `options` say from the next question on. Bounds on connections stay as they are.
     pub fn set_options(&self, options: DnsOptions) {
-        self.handler.store(Arc::new(Handler::new(self.service.clone(), options, self.forward.clone())));
+        self.handler.store(Arc::new(Handler::new(self.service.clone(), options, self.forward.clone(), self.network.clone())));
     }
 
     /// What answers now.

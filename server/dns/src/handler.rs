@@ -12,6 +12,7 @@ use forward::Forward;
 use hickory_proto::op::{Header, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use net::Network;
 use service::discovery::Directory;
 use service::{Caller, Consistency, Error, ReadOptions, Service};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -97,11 +98,11 @@ impl Request {
 }
 
 impl Handler {
-    pub(crate) fn new(service: Service, options: DnsOptions, forward: Option<Forward>) -> Self {
+    pub(crate) fn new(service: Service, options: DnsOptions, forward: Option<Forward>, network: Network) -> Self {
         Handler {
             service,
             endpoints: EndpointCache::default(),
-            recursors: Recursors::new(&options),
+            recursors: Recursors::new(&options, network),
             forward,
             waiting: Arc::new(Semaphore::new(options.waiting_max)),
             metrics: Metrics::default(),

@@ -20,7 +20,6 @@ mod resolve;
 mod tcp;
 mod udp;
 
-use std::io;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -31,18 +30,14 @@ pub use bind::{Sockets, bind};
 pub use options::{BadDomain, DnsOptions, Domain, RecursorStrategy, ServiceTtl, Soa};
 
 /// Answers questions on `sockets` until `stop`; questions that are waiting then are still answered.
-///
-/// Fails only at once, if a socket can't be handed to the runtime.
-pub async fn serve(answerer: Answerer, sockets: Sockets, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(answerer: Answerer, sockets: Sockets, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     for socket in sockets.udp {
-        let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
-        tasks.spawn(udp::serve(answerer.clone(), socket, stop.clone()));
+        tasks.spawn(udp::serve(answerer.clone(), Arc::from(socket), stop.clone()));
     }
     for listener in sockets.tcp {
-        tasks.spawn(tcp::serve(answerer.clone(), tokio::net::TcpListener::from_std(listener)?, stop.clone()));
+        tasks.spawn(tcp::serve(answerer.clone(), listener, stop.clone()));
     }
     tasks.close();
     tasks.wait().await;
-    Ok(())
 }

@@ -5,14 +5,14 @@
 //! own, hence a port that an outsider would have to guess together with the id.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType};
+use net::Network;
 use rand::seq::SliceRandom;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::limits::Transport;
@@ -33,11 +33,13 @@ pub(crate) struct Recursors {
     servers: Vec<SocketAddr>,
     strategy: RecursorStrategy,
     timeout: Duration,
+    network: Network,
 }
 
 impl Recursors {
-    pub(crate) fn new(options: &DnsOptions) -> Self {
-        Recursors { servers: options.recursors.clone(), strategy: options.recursor_strategy, timeout: options.recursor_timeout }
+    pub(crate) fn new(options: &DnsOptions, network: Network) -> Self {
+        let (servers, strategy) = (options.recursors.clone(), options.recursor_strategy);
+        Recursors { servers, strategy, timeout: options.recursor_timeout, network }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -49,7 +51,7 @@ impl Recursors {
     /// over TCP. `None` when no server gave a usable reply.
     pub(crate) async fn relay(&self, question: &[u8], transport: Transport) -> Option<Vec<u8>> {
         for server in self.order() {
-            match timeout(self.timeout, ask(server, question, transport)).await {
+            match timeout(self.timeout, self.ask(server, question, transport)).await {
                 Ok(Ok(reply)) if is_usable(&reply) => return Some(reply),
                 Ok(Ok(_)) => tracing::debug!(%server, "recursor could not answer"),
                 Ok(Err(error)) => tracing::debug!(%server, %error, "recursor failed"),
@@ -82,52 +84,49 @@ impl Recursors {
         }
         servers
     }
-}
 
-/// Asks one server under an id of our own, and gives the reply the id of the question.
-async fn ask(server: SocketAddr, question: &[u8], transport: Transport) -> io::Result<Vec<u8>> {
-    let (Some(id), true) = (question.get(..FLAGS), question.len() >= HEADER_BYTES) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the question is shorter than a header"));
-    };
-    let mut sent = question.to_vec();
-    let own = rand::random::<[u8; 2]>();
-    sent[..FLAGS].copy_from_slice(&own);
-    let mut reply = match transport {
-        Transport::Udp => ask_udp(server, &sent).await?,
-        Transport::Tcp => ask_tcp(server, &sent).await?,
-    };
-    reply[..FLAGS].copy_from_slice(id);
-    Ok(reply)
-}
+    /// Asks one server under an id of our own, and gives the reply the id of the question.
+    async fn ask(&self, server: SocketAddr, question: &[u8], transport: Transport) -> io::Result<Vec<u8>> {
+        let (Some(id), true) = (question.get(..FLAGS), question.len() >= HEADER_BYTES) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the question is shorter than a header"));
+        };
+        let mut sent = question.to_vec();
+        let own = rand::random::<[u8; 2]>();
+        sent[..FLAGS].copy_from_slice(&own);
+        let mut reply = match transport {
+            Transport::Udp => self.ask_udp(server, &sent).await?,
+            Transport::Tcp => self.ask_tcp(server, &sent).await?,
+        };
+        reply[..FLAGS].copy_from_slice(id);
+        Ok(reply)
+    }
 
-async fn ask_udp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
-    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    // Connected, it takes packets of that server alone.
-    socket.connect(server).await?;
-    socket.send(question).await?;
-    let mut buffer = vec![0; usize::from(u16::MAX)];
-    loop {
-        let length = socket.recv(&mut buffer).await?;
-        if answers(question, &buffer[..length]) {
-            buffer.truncate(length);
-            return Ok(buffer);
+    async fn ask_udp(&self, server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+        let exchange = self.network.exchange(server).await?;
+        exchange.send(question).await?;
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        loop {
+            let length = exchange.receive(&mut buffer).await?;
+            if answers(question, &buffer[..length]) {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
         }
     }
-}
 
-async fn ask_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(question.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let mut framed = length.to_be_bytes().to_vec();
-    framed.extend_from_slice(question);
-    stream.write_all(&framed).await?;
-    let mut reply = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut reply).await?;
-    if answers(question, &reply) {
-        Ok(reply)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "the reply answers another question"))
+    async fn ask_tcp(&self, server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = self.network.connect(&server.to_string(), self.timeout).await?;
+        let length = u16::try_from(question.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut framed = length.to_be_bytes().to_vec();
+        framed.extend_from_slice(question);
+        stream.write_all(&framed).await?;
+        let mut reply = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut reply).await?;
+        if answers(question, &reply) {
+            Ok(reply)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "the reply answers another question"))
+        }
     }
 }
 

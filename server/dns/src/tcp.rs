@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use net::{Listener, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,10 +23,10 @@ const QUESTION_BYTES_MAX: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections until `stop`, then waits for those that are open to give their last reply.
-pub(crate) async fn serve(answerer: Answerer, listener: TcpListener, stop: CancellationToken) {
+pub(crate) async fn serve(answerer: Answerer, listener: Box<dyn Listener>, stop: CancellationToken) {
     let open = Arc::new(Semaphore::new(answerer.handler().options().tcp_connections_max));
     let connections = TaskTracker::new();
-    while let Some((stream, source, permit)) = accept(&listener, &open, &stop).await {
+    while let Some((stream, source, permit)) = accept(&*listener, &open, &stop).await {
         let (answerer, stop) = (answerer.clone(), stop.clone());
         connections.spawn(async move {
             if let Err(error) = converse(&answerer, stream, source, &stop).await {
@@ -41,10 +41,10 @@ pub(crate) async fn serve(answerer: Answerer, listener: TcpListener, stop: Cance
 
 /// The next connection, once there may be one more; `None` at `stop`.
 async fn accept(
-    listener: &TcpListener,
+    listener: &dyn Listener,
     open: &Arc<Semaphore>,
     stop: &CancellationToken,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> Option<(Stream, SocketAddr, OwnedSemaphorePermit)> {
     let next = async {
         let permit = open.clone().acquire_owned().await.ok()?;
         loop {
@@ -61,8 +61,7 @@ async fn accept(
 }
 
 /// Answers one question after the other, until the client is done, idle, or wrong.
-async fn converse(answerer: &Answerer, stream: TcpStream, source: SocketAddr, stop: &CancellationToken) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn converse(answerer: &Answerer, stream: Stream, source: SocketAddr, stop: &CancellationToken) -> io::Result<()> {
     let idle = answerer.handler().options().tcp_idle_timeout;
     let mut stream = BufReader::new(stream);
     let (mut question, mut reply) = (Vec::new(), Vec::new());
@@ -88,7 +87,7 @@ async fn converse(answerer: &Answerer, stream: TcpStream, source: SocketAddr, st
     }
 }
 
-async fn read_question(stream: &mut BufReader<TcpStream>, question: &mut Vec<u8>) -> io::Result<()> {
+async fn read_question(stream: &mut BufReader<Stream>, question: &mut Vec<u8>) -> io::Result<()> {
     let length = usize::from(stream.read_u16().await?);
     if length > QUESTION_BYTES_MAX {
         let message = format!("a question of {length} bytes is larger than the {QUESTION_BYTES_MAX} that are read");
@@ -98,7 +97,7 @@ async fn read_question(stream: &mut BufReader<TcpStream>, question: &mut Vec<u8>
     stream.read_exact(question).await.map(|_| ())
 }
 
-async fn write_reply(stream: &mut BufReader<TcpStream>, reply: &[u8]) -> io::Result<()> {
+async fn write_reply(stream: &mut BufReader<Stream>, reply: &[u8]) -> io::Result<()> {
     let length = u16::try_from(reply.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     let mut framed = Vec::with_capacity(reply.len() + 2);
     framed.extend_from_slice(&length.to_be_bytes());

@@ -1,10 +1,11 @@
 //! Questions in packets.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::UdpSocket;
+use net::Datagrams;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +20,7 @@ const BATCH: usize = 64;
 const QUESTION_BYTES_MAX: usize = 4096;
 
 /// Answers what comes in on `socket` until `stop`, then waits for questions that still wait.
-pub(crate) async fn serve(answerer: Answerer, socket: Arc<UdpSocket>, stop: CancellationToken) {
+pub(crate) async fn serve(answerer: Answerer, socket: Arc<dyn Datagrams>, stop: CancellationToken) {
     let waiting = TaskTracker::new();
     let mut buffers = Buffers { question: vec![0; QUESTION_BYTES_MAX], reply: Vec::with_capacity(QUESTION_BYTES_MAX) };
     let stopped = stop.cancelled();
@@ -28,7 +29,7 @@ pub(crate) async fn serve(answerer: Answerer, socket: Arc<UdpSocket>, stop: Canc
         tokio::select! {
             biased;
             () = &mut stopped => break,
-            ready = socket.readable() => {
+            ready = poll_fn(|cx| socket.poll_readable(cx)) => {
                 if let Err(error) = ready {
                     tracing::error!(%error, "the dns udp socket failed; dns over udp stops on this socket");
                     break;
@@ -49,9 +50,9 @@ struct Buffers {
 }
 
 /// Answers what there is, up to a batch, and says whether there may be more.
-async fn answer_batch(handler: &Arc<Handler>, socket: &Arc<UdpSocket>, buffers: &mut Buffers, waiting: &TaskTracker) -> bool {
+async fn answer_batch(handler: &Arc<Handler>, socket: &Arc<dyn Datagrams>, buffers: &mut Buffers, waiting: &TaskTracker) -> bool {
     for _ in 0..BATCH {
-        let (length, source) = match socket.try_recv_from(&mut buffers.question) {
+        let (length, source) = match socket.try_receive(&mut buffers.question) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             // An ICMP message about an earlier reply: nothing is wrong with this socket.
@@ -61,7 +62,7 @@ async fn answer_batch(handler: &Arc<Handler>, socket: &Arc<UdpSocket>, buffers: 
             }
         };
         match handler.answer(&buffers.question[..length], source, Transport::Udp, &mut buffers.reply) {
-            Outcome::Replied => send(socket, &buffers.reply, source).await,
+            Outcome::Replied => send(&**socket, &buffers.reply, source).await,
             Outcome::Ignored => {}
             Outcome::Pending(pending) => _ = waiting.spawn(wait(handler.clone(), socket.clone(), *pending, source)),
         }
@@ -69,15 +70,15 @@ async fn answer_batch(handler: &Arc<Handler>, socket: &Arc<UdpSocket>, buffers: 
     true
 }
 
-async fn wait(handler: Arc<Handler>, socket: Arc<UdpSocket>, pending: Pending, source: SocketAddr) {
+async fn wait(handler: Arc<Handler>, socket: Arc<dyn Datagrams>, pending: Pending, source: SocketAddr) {
     let mut reply = Vec::new();
     handler.wait(pending, &mut reply).await;
-    send(&socket, &reply, source).await;
+    send(&*socket, &reply, source).await;
 }
 
-async fn send(socket: &UdpSocket, reply: &[u8], source: SocketAddr) {
-    let sent = match socket.try_send_to(reply, source) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send_to(reply, source).await,
+async fn send(socket: &dyn Datagrams, reply: &[u8], source: SocketAddr) {
+    let sent = match socket.try_send(reply, source) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send(reply, source).await,
         sent => sent,
     };
     if let Err(error) = sent {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use lictor_dns::{Answerer, DnsOptions, bind, serve};
+use net::Network;
 use service::{Caller, Service};
 use state::{NodeInput, Registration, ServiceInput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,16 +26,16 @@ struct Server {
     addr: SocketAddr,
     service: Service,
     stop: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Server {
     async fn start(options: DnsOptions) -> Server {
         let service = service::testing::dev().await;
-        let sockets = bind(LOOPBACK, 2).unwrap();
+        let sockets = bind(&Network::host(), LOOPBACK, 2).await.unwrap();
         let addr = sockets.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(Answerer::new(service.clone(), options, None), sockets, stop.clone()));
+        let task = tokio::spawn(serve(Answerer::new(service.clone(), options, None, Network::host()), sockets, stop.clone()));
         Server { addr, service, stop, task }
     }
 
@@ -163,8 +164,8 @@ async fn both_transports_answer_and_stop() {
     // An idle connection does not hold up the end.
     let _idle = TcpStream::connect(server.addr).await.unwrap();
     server.stop.cancel();
-    timeout(DEADLINE, server.task).await.unwrap().unwrap().unwrap();
-    bind(server.addr, 2).unwrap();
+    timeout(DEADLINE, server.task).await.unwrap().unwrap();
+    bind(&Network::host(), server.addr, 2).await.unwrap();
 }
 
 #[tokio::test]

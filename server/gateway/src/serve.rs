@@ -12,9 +12,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use net::{Listener, Stream};
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -63,14 +63,14 @@ impl Default for ServeLimits {
 /// Serves `router` on `listener` until `stop`, and returns when the last connection is closed.
 /// Requests that are still under way then are given a moment; those that wait for a change end at
 /// once.
-pub async fn serve(listener: TcpListener, router: axum::Router, limits: ServeLimits, stop: CancellationToken) {
+pub async fn serve(listener: Box<dyn Listener>, router: axum::Router, limits: ServeLimits, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
     let clients = Arc::new(Clients { counts: Mutex::default(), most: limits.connections_per_client_max.clone() });
     let mut conversations = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&*listener, &slots) => accepted,
             Some(_) = conversations.join_next() => continue,
             () = stop.cancelled() => break,
         };
@@ -101,10 +101,10 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: ServeLim
     }
 }
 
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+type Accepted = (Stream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
 
 /// The next connection, once there is room for it; `None` when accepting failed.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Accepted> {
+async fn accept(listener: &dyn Listener, slots: &Arc<Semaphore>) -> Option<Accepted> {
     let slot = slots.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, peer)) => Some((stream, peer, slot)),
@@ -116,11 +116,8 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Accept
 }
 
 /// Answers the requests of one connection, one after another.
-async fn converse(stream: TcpStream, router: axum::Router, connection: Connection, limits: &ServeLimits) {
+async fn converse(stream: Stream, router: axum::Router, connection: Connection, limits: &ServeLimits) {
     let stop = connection.stop.clone();
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "http: delays could not be switched off");
-    }
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         router.clone().call(request.map(Body::new))
@@ -144,7 +141,7 @@ async fn converse(stream: TcpStream, router: axum::Router, connection: Connectio
 }
 
 /// Tells a client that it has too many connections.
-async fn refuse(mut stream: TcpStream) {
+async fn refuse(mut stream: Stream) {
     const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
         Your IP is issuing too many concurrent connections, please rate limit your calls\n";
     let told = async {

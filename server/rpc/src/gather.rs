@@ -46,11 +46,6 @@ impl<S> Gather<S> {
         Gather { stream, waiting: Vec::new(), sent: 0, flush: Flush::Idle }
     }
 
-    /// The stream itself.
-    pub(crate) fn get_ref(&self) -> &S {
-        &self.stream
-    }
-
     fn room(&self) -> usize {
         GATHERED_MAX.saturating_sub(self.waiting.len())
     }

@@ -1,14 +1,14 @@
 //! Connections, and how many of them there may be.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
+use net::{Listener, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
@@ -20,13 +20,14 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection that counts while it lives.
 pub(crate) struct Connection {
-    stream: Gather<TcpStream>,
+    stream: Gather<Stream>,
+    peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
 }
 
 /// The connections that arrive at `listener`. One above `max` is closed at once, so that its client
 /// learns it instead of waiting.
-pub(crate) fn incoming(listener: TcpListener, max: usize) -> impl Stream<Item = io::Result<Connection>> {
+pub(crate) fn incoming(listener: Box<dyn Listener>, max: usize) -> impl futures::Stream<Item = io::Result<Connection>> {
     let permits = Arc::new(Semaphore::new(max));
     futures::stream::unfold((listener, permits, false), move |(listener, permits, mut full)| async move {
         loop {
@@ -45,11 +46,7 @@ pub(crate) fn incoming(listener: TcpListener, max: usize) -> impl Stream<Item = 
                 continue;
             };
             full = false;
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, %peer, "a connection went away while it was accepted");
-                continue;
-            }
-            return Some((Ok(Connection { stream: Gather::new(stream), _permit: permit }), (listener, permits, full)));
+            return Some((Ok(Connection { stream: Gather::new(stream), peer, _permit: permit }), (listener, permits, full)));
         }
     })
 }
@@ -58,7 +55,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.get_ref().connect_info()
+        TcpConnectInfo { local_addr: None, remote_addr: Some(self.peer) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use forward::Forward;
+use net::Listener;
 use proto::v1::agent_service_server::AgentServiceServer;
 use proto::v1::catalog_service_server::CatalogServiceServer;
 use proto::v1::event_service_server::EventServiceServer;
@@ -16,7 +17,6 @@ use proto::v1::session_service_server::SessionServiceServer;
 use proto::v1::status_service_server::StatusServiceServer;
 use proto::v1::watch_service_server::WatchServiceServer;
 use service::Service;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -120,13 +120,13 @@ pub async fn carrying_routes(service: Service, options: &RpcOptions, forward: Fo
 
 /// Serves the public API on `listener` until `stop`, and then for as long as calls that are under
 /// way need, up to [`RpcOptions::drain_timeout`]. Watches are told that the server stops.
-pub async fn serve(service: Service, options: RpcOptions, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
+pub async fn serve(service: Service, options: RpcOptions, listener: Box<dyn Listener>, stop: CancellationToken) -> Result<(), Error> {
     let routes = routes(service, &options, &stop).await?;
     serve_routes(routes, options, listener, stop).await
 }
 
 /// Serves `routes` on `listener` as [`serve`] does.
-pub async fn serve_routes(routes: Routes, options: RpcOptions, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
+pub async fn serve_routes(routes: Routes, options: RpcOptions, listener: Box<dyn Listener>, stop: CancellationToken) -> Result<(), Error> {
     let incoming = listener::incoming(listener, options.max_connections);
     let drain_timeout = options.drain_timeout;
     let server = builder(&options).add_routes(routes).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());

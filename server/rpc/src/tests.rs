@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use lictor_client::Client;
 use service::{Limits, Service};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
@@ -50,8 +49,8 @@ impl Server {
     }
 
     async fn serve(service: Service, options: RpcOptions, address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = net::Network::host().listen(address).await.unwrap();
+        let address = listener.local_address().unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(service.clone(), options, listener, stop.clone()));
         Server { service, address, _guard: stop.clone().drop_guard(), stop, task }

@@ -268,11 +268,23 @@ impl Ether {
         }
     }
 
-    pub(crate) fn poll_receive(&self, at: SocketAddr, waker: &Waker) -> Poll<io::Result<(Bytes, SocketAddr)>> {
+    /// Whether a datagram has come; `waker` is told when one does.
+    pub(crate) fn poll_readable(&self, at: SocketAddr, waker: &Waker) -> Poll<io::Result<()>> {
         match self.state.lock().sockets.get_mut(&at) {
-            Some(queue) => queue.poll(waker).map(Ok),
+            Some(queue) if queue.waiting.is_empty() => {
+                queue.waker = Some(waker.clone());
+                Poll::Pending
+            }
+            Some(_) => Poll::Ready(Ok(())),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
+    }
+
+    /// The next datagram that has come.
+    pub(crate) fn try_receive(&self, at: SocketAddr) -> io::Result<(Bytes, SocketAddr)> {
+        let mut state = self.state.lock();
+        let queue = state.sockets.get_mut(&at).ok_or(io::ErrorKind::NotConnected)?;
+        queue.waiting.pop_front().ok_or(io::ErrorKind::WouldBlock.into())
     }
 
     /// Begins to connect.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::{BoxFuture, FutureExt, poll_fn};
-use net::{Datagrams, Listener, Medium, Stream};
+use net::{Datagrams, Exchange, Listener, Medium, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::ether::{End, Ether, MachineId, address_of};
@@ -44,6 +45,11 @@ impl Medium for Simulated {
         .boxed()
     }
 
+    fn connect_local(&self, path: PathBuf) -> BoxFuture<'static, io::Result<Stream>> {
+        let missing = format!("nothing but agents runs here, so that nobody listens at `{}`", path.display());
+        std::future::ready(Err(io::Error::new(io::ErrorKind::NotFound, missing))).boxed()
+    }
+
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
         let ether = self.ether.clone();
         let listening = self.ether.listen(self.machine, address.port());
@@ -54,6 +60,17 @@ impl Medium for Simulated {
         let ether = self.ether.clone();
         let opened = self.ether.open_socket(self.machine, address.port());
         std::future::ready(opened.map(|at| Box::new(Socket { ether, at }) as Box<dyn Datagrams>)).boxed()
+    }
+
+    fn shared_datagrams(&self, address: SocketAddr, _count: usize) -> BoxFuture<'static, io::Result<Vec<Box<dyn Datagrams>>>> {
+        self.datagrams(address).map(|opened| opened.map(|socket| vec![socket])).boxed()
+    }
+
+    fn exchange(&self, peer: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Exchange>>> {
+        let ether = self.ether.clone();
+        let opened = self.ether.open_socket(self.machine, 0);
+        let opened = opened.map(|at| Box::new(Exchanging { socket: Socket { ether, at }, peer }) as Box<dyn Exchange>);
+        std::future::ready(opened).boxed()
     }
 
     fn resolve(&self, address: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
@@ -95,14 +112,19 @@ impl Datagrams for Socket {
         Ok(bytes.len())
     }
 
-    fn receive<'a>(&'a self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<(usize, SocketAddr)>> {
-        async move {
-            let (bytes, from) = poll_fn(|cx| self.ether.poll_receive(self.at, cx.waker())).await?;
-            let length = bytes.len().min(buffer.len());
-            buffer[..length].copy_from_slice(&bytes[..length]);
-            Ok((length, from))
-        }
-        .boxed()
+    fn send<'a>(&'a self, bytes: &'a [u8], to: SocketAddr) -> BoxFuture<'a, io::Result<usize>> {
+        std::future::ready(self.try_send(bytes, to)).boxed()
+    }
+
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ether.poll_readable(self.at, cx.waker())
+    }
+
+    fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let (bytes, from) = self.ether.try_receive(self.at)?;
+        let length = bytes.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&bytes[..length]);
+        Ok((length, from))
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
@@ -113,6 +135,30 @@ impl Datagrams for Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.ether.close_socket(self.at);
+    }
+}
+
+/// A socket that hears one peer only.
+struct Exchanging {
+    socket: Socket,
+    peer: SocketAddr,
+}
+
+impl Exchange for Exchanging {
+    fn send<'a>(&'a self, bytes: &'a [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        self.socket.send(bytes, self.peer)
+    }
+
+    fn receive<'a>(&'a self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        async move {
+            loop {
+                let (length, from) = self.socket.receive(buffer).await?;
+                if from == self.peer {
+                    return Ok(length);
+                }
+            }
+        }
+        .boxed()
     }
 }
 

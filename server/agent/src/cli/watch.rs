@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use lictor_client::{Client, Target, WatchEvent, WatchOptions};
+use net::Network;
 
 use crate::cli::connect::Connection;
 use crate::cli::output;
@@ -75,7 +76,7 @@ impl Watch {
         let client = self.connection.client()?;
         match (self.action(), subject) {
             (Some(action), subject) => {
-                self.handle(Source::new(&client, subject, kind, self.options(), tell), Handler::new(action, timeout)).await
+                self.handle(Source::new(&client, subject, kind, self.options(), tell), Handler::new(Network::host(), action, timeout)).await
             }
             (None, Subject::Rows(target)) => self.print(&client, target).await,
             (None, Subject::Events(name)) => self.print_events(&client, &name).await,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use checks::{Group, Tail};
+use net::Network;
 use state::{CheckDefinition, Status};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
@@ -47,6 +48,7 @@ pub enum Action {
 
 /// Something that is done for each change.
 pub(crate) struct Handler {
+    network: Network,
     action: Action,
     timeout: Duration,
     running: Option<JoinHandle<anyhow::Result<()>>>,
@@ -60,8 +62,8 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    pub(crate) fn new(action: Action, timeout: Duration) -> Self {
-        Handler { action, timeout, running: None, told: None, waiting: None, failures: 0, not_before: None, runs: 0 }
+    pub(crate) fn new(network: Network, action: Action, timeout: Duration) -> Self {
+        Handler { network, action, timeout, running: None, told: None, waiting: None, failures: 0, not_before: None, runs: 0 }
     }
 
     /// Whether a run is under way or due.
@@ -103,7 +105,7 @@ impl Handler {
             }
             if let Some(news) = self.waiting.take() {
                 self.told = Some(news.clone());
-                self.running = Some(tokio::spawn(run(self.action.clone(), news, self.timeout)));
+                self.running = Some(tokio::spawn(run(self.network.clone(), self.action.clone(), news, self.timeout)));
             }
             return Ok(());
         };
@@ -124,18 +126,18 @@ impl Drop for Handler {
     }
 }
 
-async fn run(action: Action, news: News, length: Duration) -> anyhow::Result<()> {
+async fn run(network: Network, action: Action, news: News, length: Duration) -> anyhow::Result<()> {
     match action {
         Action::Script { args, shell, quiet } => script(&args, shell, quiet, &news, length).await,
-        Action::Http(definition) => post(*definition, &news).await,
+        Action::Http(definition) => post(&network, *definition, &news).await,
     }
 }
 
-async fn post(mut definition: CheckDefinition, news: &News) -> anyhow::Result<()> {
+async fn post(network: &Network, mut definition: CheckDefinition, news: &News) -> anyhow::Result<()> {
     definition.headers.insert("X-Consul-Index".into(), vec![news.index.to_string().into()]);
     definition.headers.entry("Content-Type".into()).or_insert_with(|| vec!["application/json".into()]);
     definition.body = Some(news.text().into());
-    match checks::request(&definition, OUTPUT_BYTES_MAX).await {
+    match checks::request(network, &definition, OUTPUT_BYTES_MAX).await {
         (Status::Passing, _) => Ok(()),
         (_, said) => Err(anyhow!("the handler did not take it: {said}")),
     }

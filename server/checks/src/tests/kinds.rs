@@ -12,7 +12,7 @@ use crate::target::Target;
 
 /// What a single probe finds.
 async fn found(definition: CheckDefinition) -> (Status, String) {
-    let finding = timeout(DEADLINE, Target::new(&definition, 100).probe()).await.expect("an answer in time");
+    let finding = timeout(DEADLINE, Target::new(&definition, 100).probe(&net::Network::host())).await.expect("an answer in time");
     (finding.status, finding.output.to_string())
 }
 
@@ -234,7 +234,7 @@ async fn a_program_in_a_container_is_judged_like_one_outside() {
         output_bytes_max: 100,
     };
     let run = |exec: crate::docker::Exec| async move {
-        let finding = exec.run().await;
+        let finding = exec.run(&net::Network::host()).await;
         (finding.status, finding.output.to_string())
     };
     assert_eq!(run(exec("box", "echo fine")).await, (Status::Passing, "fine\n".into()));

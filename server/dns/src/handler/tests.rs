@@ -25,7 +25,7 @@ impl Fixture {
     }
 
     async fn with(options: DnsOptions) -> Self {
-        Fixture { handler: Handler::new(service::testing::dev().await, options, None) }
+        Fixture { handler: Handler::new(service::testing::dev().await, options, None, net::Network::host()) }
     }
 
     async fn register(&self, registration: Registration) {

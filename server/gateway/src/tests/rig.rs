@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use service::Service;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -67,8 +67,8 @@ impl Rig {
 
     pub(super) async fn over(service: Service, options: GatewayOptions) -> Rig {
         registered(&service).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = net::Network::host().listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_address().unwrap();
         let stop = CancellationToken::new();
         let router = router(service.clone(), options);
         let task = AbortOnDropHandle::new(tokio::spawn(serve(listener, router, ServeLimits::default(), stop.clone())));

@@ -27,7 +27,7 @@ fn rows(kind: Kind, target: Target) -> (Kind, Subject) {
 }
 
 fn shell(line: &str) -> Handler {
-    Handler::new(Action::Script { args: vec![line.into()], shell: true, quiet: false }, HANDLER_TIMEOUT)
+    Handler::new(Network::host(), Action::Script { args: vec![line.into()], shell: true, quiet: false }, HANDLER_TIMEOUT)
 }
 
 fn entry(key: &str, value: &str) -> Row {
@@ -140,7 +140,7 @@ async fn a_handler_that_fails_says_so_and_is_run_again_with_what_is_there_by_the
     settle(&mut handler).await.unwrap();
     assert_eq!(std::fs::read_to_string(file).unwrap(), "\"newer\"\n");
     let missing = Action::Script { args: vec!["/nonexistent/program".into()], shell: false, quiet: false };
-    let mut missing = Handler::new(missing, HANDLER_TIMEOUT);
+    let mut missing = Handler::new(Network::host(), missing, HANDLER_TIMEOUT);
     missing.offer(News::state(1, json!(null)));
     assert!(settle(&mut missing).await.unwrap_err().to_string().contains("cannot run `/nonexistent/program`"));
 }
@@ -150,7 +150,7 @@ async fn a_handler_that_hangs_is_killed_with_its_children() {
     let home = tempfile::tempdir().unwrap();
     let pid = home.path().join("pid");
     let action = Action::Script { args: vec![format!("sleep 600 & echo $! > {}; wait", pid.display())], shell: true, quiet: true };
-    let mut handler = Handler::new(action, Duration::from_millis(500));
+    let mut handler = Handler::new(Network::host(), action, Duration::from_millis(500));
     handler.offer(News::state(1, json!(null)));
     assert!(settle(&mut handler).await.unwrap_err().to_string().contains("was killed"));
     let child = nix::unistd::Pid::from_raw(std::fs::read_to_string(pid).unwrap().trim().parse().unwrap());
