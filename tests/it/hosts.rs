@@ -84,6 +84,15 @@ impl Hosts {
         }
     }
 
+    /// Bytes that have come to a host over its link so far.
+    pub(crate) fn received(&self, host: usize) -> u64 {
+        // Seen from the switch, what it sends is what the host gets.
+        let port = format!("port{host}");
+        let output = Command::new(tool("ip")).args(["-j", "-s", "link", "show", "dev", &port]).output().expect("ip can be started");
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("ip prints JSON");
+        told[0]["stats64"]["tx"]["bytes"].as_u64().expect("ip counts bytes")
+    }
+
     /// All but one.
     pub(crate) fn others(&self, host: usize) -> impl Iterator<Item = usize> {
         (0..self.count).filter(move |other| *other != host)

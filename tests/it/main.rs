@@ -34,5 +34,6 @@ mod snapshot;
 mod start;
 mod tidy;
 mod tour;
+mod transfer;
 mod txn;
 mod watch;

@@ -203,8 +203,9 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
         tracing::info!(file = %torn.file.display(), offset = torn.offset, "an unfinished write at the end of the log was dropped; it was never acknowledged");
     }
     let state = StateStore::open(&directory.state(), StateOptions::default())?;
+    let arriving = directory.arriving();
     let ids = Ids { node_id: bound.node_id.unwrap_or_default(), raft_id: bound.raft_id.unwrap_or(raft_id), _directory: Some(directory) };
-    Ok((consensus::Storage::Durable { log, recovered, state }, ids))
+    Ok((consensus::Storage::Durable { log, recovered, state, arriving }, ids))
 }
 
 fn identity(config: &Config, ids: &Ids, sockets: &Sockets) -> anyhow::Result<Identity> {

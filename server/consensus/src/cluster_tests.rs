@@ -10,7 +10,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use super::*;
 
-struct Nobody;
+pub(crate) struct Nobody;
 
 impl ChangeSink for Nobody {
     fn restore(&self, _history: Vec<Arc<ChangeBatch>>, _complete_from: LogIndex, _applied: LogIndex) {}
@@ -20,15 +20,18 @@ impl ChangeSink for Nobody {
 }
 
 /// One server with its own listener.
-struct Server {
-    consensus: Consensus,
-    member: Member,
+pub(crate) struct Server {
+    pub(crate) consensus: Consensus,
+    pub(crate) member: Member,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Server {
     async fn start(id: u64) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Server::start_on(id, TcpListener::bind("127.0.0.1:0").await.unwrap(), Storage::Memory).await
+    }
+
+    pub(crate) async fn start_on(id: u64, listener: TcpListener, storage: Storage) -> Server {
         let member = Member { name: format!("n{id}"), address: listener.local_addr().unwrap().to_string() };
         let options = Options {
             id,
@@ -37,7 +40,7 @@ impl Server {
             start: Start::Join,
             history: HistoryBounds { changes_max: 100, bytes_max: 1 << 20 },
             network: net::Network::host(),
-            storage: Storage::Memory,
+            storage,
         };
         let consensus = Consensus::start(options, Arc::new(Nobody)).await.unwrap();
         let server = tonic::transport::Server::builder().add_service(consensus.peer_service());
@@ -46,14 +49,14 @@ impl Server {
     }
 
     /// Ends it without a word to the others.
-    async fn kill(self) {
+    pub(crate) async fn kill(self) {
         self.serving.abort();
         let _ = self.serving.await;
         self.consensus.inner.raft.shutdown().await.unwrap();
     }
 }
 
-async fn cluster(size: u64) -> Vec<Server> {
+pub(crate) async fn cluster(size: u64) -> Vec<Server> {
     let mut servers = Vec::new();
     for id in 1..=size {
         servers.push(Server::start(id).await);
@@ -66,7 +69,7 @@ async fn cluster(size: u64) -> Vec<Server> {
     servers
 }
 
-fn put(key: &str, value: &str) -> Operation {
+pub(crate) fn put(key: &str, value: &str) -> Operation {
     Operation::Kv(KvWrite::Set {
         key: key.as_bytes().into(),
         value: value.as_bytes().into(),
@@ -76,12 +79,12 @@ fn put(key: &str, value: &str) -> Operation {
     })
 }
 
-async fn value(consensus: &Consensus, key: &str) -> Option<String> {
+pub(crate) async fn value(consensus: &Consensus, key: &str) -> Option<String> {
     let tables = consensus.read(Consistency::Linearizable).await.unwrap();
     tables.kv_get(key.as_bytes()).value.map(|entry| String::from_utf8_lossy(entry.value()).into_owned())
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} in time");
@@ -89,7 +92,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn leader_of(servers: &[Server]) -> usize {
+pub(crate) fn leader_of(servers: &[Server]) -> usize {
     servers.iter().position(|server| server.consensus.is_leader()).expect("somebody leads")
 }
 

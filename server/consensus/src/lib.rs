@@ -60,7 +60,7 @@ use crate::error::RootCause;
 use crate::flusher::Flusher;
 use crate::log_store::LogStore;
 use crate::outcomes::Outcomes;
-use crate::peer::snapshot::Staging;
+use crate::peer::snapshot::receiving::Staging;
 use crate::quorum::Promise;
 use crate::readers::Readers;
 use crate::types::Raft;
@@ -129,7 +129,7 @@ struct Inner {
     clock: Arc<Clock>,
     contact: Contact,
     promise: Mutex<Promise>,
-    staging: Arc<Staging>,
+    staging: Staging,
     log_store: LogStore,
     published: Arc<ArcSwap<Tables>>,
     /// Everything that was acknowledged before this process began is applied.

@@ -1,6 +1,7 @@
 //! From what is on disk to a running server.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -25,8 +26,10 @@ use crate::log_store::LogStore;
 use crate::outcomes::Outcomes;
 use crate::peer::Peers;
 use crate::peer::network::Network;
+use crate::peer::snapshot::held::Held;
+use crate::peer::snapshot::receiving::Staging;
 use crate::readers::Readers;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{Shared, StateMachine};
 use crate::types::{Member, Raft};
 use crate::{ChangeSink, Consensus, IN_FLIGHT_MAX, Inner, fatal};
 
@@ -79,6 +82,8 @@ pub enum Storage {
         recovered: Recovered,
         /// The state, opened.
         state: StateStore,
+        /// Where the leader's state is kept while it arrives.
+        arriving: PathBuf,
     },
 }
 
@@ -88,9 +93,6 @@ pub enum Storage {
 const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MIN_MS: u64 = 350;
 const ELECTION_MAX_MS: u64 = 700;
-
-/// Entries that stay in the log although the state has them, for followers that lag a little.
-const ENTRIES_KEPT: u64 = 10_000;
 
 /// What was on disk.
 struct Found {
@@ -102,10 +104,10 @@ struct Found {
 
 pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result<Consensus, Error> {
     let Options { id, member, datacenter, start, history: bounds, network, storage } = options;
-    let (log, recovered, store) = match storage {
-        Storage::Memory => (LogHandle::in_memory(), Recovered::default(), None),
-        Storage::Log { log, recovered } => (log, recovered, None),
-        Storage::Durable { log, recovered, state } => (log, recovered, Some(state)),
+    let (log, recovered, store, arriving) = match storage {
+        Storage::Memory => (LogHandle::in_memory(), Recovered::default(), None, None),
+        Storage::Log { log, recovered } => (log, recovered, None, None),
+        Storage::Durable { log, recovered, state, arriving } => (log, recovered, Some(state), Some(arriving)),
     };
     let cause = RootCause::default();
     let log_store = LogStore::new(id, log, recovered, cause.clone()).map_err(fatal)?;
@@ -122,22 +124,26 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let backlog = Arc::new(Backlog::default());
     let outcomes = Arc::new(Outcomes::new(published.load().log_applied()));
     let clock = Arc::new(Clock::new(published.load().clock()));
-    let machine = StateMachine::new(position, published.clone(), sink, flusher.clone(), backlog.clone(), outcomes.clone(), clock.clone());
+    let held = Arc::new(Held::default());
+    let shared = Shared { published: published.clone(), outcomes: outcomes.clone(), clock: clock.clone(), held: held.clone() };
+    let machine = StateMachine::new(position, sink, flusher.clone(), backlog.clone(), shared);
 
     let peers = Peers::new(network);
     let config = Arc::new(config().validate().map_err(fatal)?);
-    let raft = Raft::new(id, config, Network { peers: peers.clone() }, log_store.clone(), machine).await.map_err(fatal)?;
+    let raft =
+        Raft::new(id, config, Network { peers: peers.clone(), held: held.clone() }, log_store.clone(), machine).await.map_err(fatal)?;
     form_quorum(&raft, id, &member, start).await?;
     let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<Vec<_>>()).await.map_err(fatal)?;
     log_store.note_voters(voters.into_iter());
 
     let stop = CancellationToken::new();
     let (leader, failed) = follow(&raft, cause.clone());
-    tokio::spawn(compaction::run(raft.clone(), backlog, stop.clone()));
+    let staging = Staging::new(arriving);
+    tokio::spawn(compaction::run(raft.clone(), backlog, held, staging.clone(), stop.clone()));
     let caught_up = AtomicBool::new(false);
     let in_flight = Semaphore::new(IN_FLIGHT_MAX);
     let readers = Readers::start(id, raft.clone(), peers.clone(), leader.clone(), cause.clone());
-    let (contact, promise, staging) = (Contact::new(), Mutex::default(), Arc::default());
+    let (contact, promise) = (Contact::new(), Mutex::default());
     Ok(Consensus {
         inner: Arc::new(Inner {
             raft,
@@ -175,8 +181,8 @@ fn config() -> Config {
         install_snapshot_timeout: 10 * 60 * 1000,
         snapshot_policy: SnapshotPolicy::Never,
         replication_lag_threshold: 100_000,
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
-        purge_batch_size: 1024,
+        // The log is dropped by `compaction`, which knows of snapshots that are being sent.
+        max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()
     }
 }

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::compaction::Backlog;
 use crate::flusher::{Flusher, Group as Flushable, Position};
 use crate::outcomes::Outcomes;
+use crate::peer::snapshot::held::Held;
 use crate::types::{Applied, Entry, LogId, StoredMembership, TypeConfig};
 
 /// Most commands applied before the tables are published and the proposers answered.
@@ -30,28 +31,26 @@ pub(crate) type SnapshotData = Arc<Tables>;
 pub(crate) struct StateMachine {
     tables: Tables,
     position: Position,
-    published: Arc<ArcSwap<Tables>>,
     sink: Arc<dyn ChangeSink>,
     flusher: Flusher,
     backlog: Arc<Backlog>,
-    outcomes: Arc<Outcomes>,
-    clock: Arc<Clock>,
+    shared: Shared,
     apply_time: Histogram,
 }
 
+/// What others look at while commands are applied.
+pub(crate) struct Shared {
+    pub(crate) published: Arc<ArcSwap<Tables>>,
+    pub(crate) outcomes: Arc<Outcomes>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) held: Arc<Held>,
+}
+
 impl StateMachine {
-    pub(crate) fn new(
-        position: Position,
-        published: Arc<ArcSwap<Tables>>,
-        sink: Arc<dyn ChangeSink>,
-        flusher: Flusher,
-        backlog: Arc<Backlog>,
-        outcomes: Arc<Outcomes>,
-        clock: Arc<Clock>,
-    ) -> Self {
-        let tables = Tables::clone(&published.load());
+    pub(crate) fn new(position: Position, sink: Arc<dyn ChangeSink>, flusher: Flusher, backlog: Arc<Backlog>, shared: Shared) -> Self {
+        let tables = Tables::clone(&shared.published.load());
         let apply_time = histogram!("consul_raft_fsm_apply");
-        StateMachine { tables, position, published, sink, flusher, backlog, outcomes, clock, apply_time }
+        StateMachine { tables, position, sink, flusher, backlog, shared, apply_time }
     }
 
     /// Applies one entry to the working copy.
@@ -80,8 +79,8 @@ impl StateMachine {
     /// Makes a group visible: first the tables, then the changes, then the answers.
     async fn publish(&mut self, group: &mut Group) -> io::Result<()> {
         let tables = Arc::new(self.tables.clone());
-        self.clock.observe(tables.clock());
-        self.published.store(tables.clone());
+        self.shared.clock.observe(tables.clock());
+        self.shared.published.store(tables.clone());
         let batches = std::mem::take(&mut group.batches);
         for batch in &batches {
             self.sink.publish(batch.clone());
@@ -91,10 +90,11 @@ impl StateMachine {
             false => self.sink.advance(tables.applied()),
             true => self.sink.reset(tables.applied()),
         }
-        self.outcomes.reached(tables.log_applied(), &mut group.kept);
+        self.shared.outcomes.reached(tables.log_applied(), &mut group.kept);
         for (responder, outcome) in group.answers.drain(..) {
             responder.send(outcome);
         }
+        self.shared.held.applied(group.bytes);
         self.backlog.add(std::mem::take(&mut group.commands), std::mem::take(&mut group.bytes));
         let rows: Vec<RowKey> = std::mem::take(&mut group.rows);
         self.flusher.note(Flushable { rows, batches, replaced, tables, position: self.position.clone() }).await
@@ -145,7 +145,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 group.commands += 1;
                 match (responder, applied) {
                     (Some(responder), applied) => group.answers.push((responder, applied)),
-                    (None, Some(applied)) if self.outcomes.are_wanted() => group.kept.push((entry.log_id.index, applied)),
+                    (None, Some(applied)) if self.shared.outcomes.are_wanted() => group.kept.push((entry.log_id.index, applied)),
                     (None, _) => {}
                 }
                 if group.replaced {
@@ -166,19 +166,27 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.position = Position { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
         self.tables = Tables::clone(&snapshot);
         let position = self.position.clone();
+        self.shared.held.forget();
         self.flusher.replace(snapshot.clone(), position).await?;
-        self.clock.observe(snapshot.clock());
-        self.published.store(snapshot.clone());
+        self.shared.clock.observe(snapshot.clock());
+        self.shared.published.store(snapshot.clone());
         self.sink.reset(snapshot.applied());
-        self.outcomes.reached(snapshot.log_applied(), &mut Vec::new());
+        self.shared.outcomes.reached(snapshot.log_applied(), &mut Vec::new());
         Ok(())
     }
 
+    /// What is sent to a follower: the state as it is now, whether or not it is on disk; or, where a transfer is under way or
+    /// broke off, what that one sends.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf>> {
-        if self.position.log_id.is_none() {
+        let Position { log_id, membership } = self.position.clone();
+        if log_id.is_none() {
             return Ok(None);
         }
-        snapshot(&self.flusher).await.map(Some)
+        let now = || Snapshot {
+            meta: SnapshotMeta { last_log_id: log_id, last_membership: membership },
+            snapshot: Arc::new(self.tables.clone()),
+        };
+        Ok(Some(self.shared.held.current().unwrap_or_else(now)))
     }
 }
 
@@ -197,12 +205,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf> {
         self.backlog.clear();
         counter!("consul_raft_snapshot_create").increment(1);
-        snapshot(&self.flusher).await
+        let flushed = self.flusher.flush().await?;
+        let meta = SnapshotMeta { last_log_id: flushed.position.log_id, last_membership: flushed.position.membership };
+        Ok(Snapshot { meta, snapshot: flushed.tables })
     }
-}
-
-async fn snapshot(flusher: &Flusher) -> io::Result<SnapshotOf> {
-    let flushed = flusher.flush().await?;
-    let meta = SnapshotMeta { last_log_id: flushed.position.log_id, last_membership: flushed.position.membership };
-    Ok(Snapshot { meta, snapshot: flushed.tables })
 }

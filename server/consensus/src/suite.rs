@@ -17,7 +17,7 @@ use crate::error::RootCause;
 use crate::flusher::{Flushed, Flusher, History, HistoryBounds, Position};
 use crate::log_store::LogStore;
 use crate::outcomes::Outcomes;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{Shared, StateMachine};
 use crate::types::TypeConfig;
 
 struct Nobody;
@@ -49,12 +49,10 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Option<TempDir>> for Build
         let flusher = Flusher::start(None, flushed, history, RootCause::default()).unwrap();
         let machine = StateMachine::new(
             Position::default(),
-            published,
             Arc::new(Nobody),
             flusher,
             Arc::new(Backlog::default()),
-            Arc::new(Outcomes::new(0)),
-            Arc::new(Clock::new(Millis(0))),
+            Shared { published, outcomes: Arc::new(Outcomes::new(0)), clock: Arc::new(Clock::new(Millis(0))), held: Arc::default() },
         );
         Ok((dir, LogStore::new(0, log, recovered, RootCause::default()).unwrap(), machine))
     }

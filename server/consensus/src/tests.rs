@@ -41,7 +41,7 @@ async fn start(dir: &Path) -> (Consensus, Arc<Recorder>) {
     let (log, recovered) = store::log::open(&dir.join("log"), log_options).unwrap();
     let state = StateStore::open(&dir.join("state"), StateOptions { map_bytes: 1 << 30 }).unwrap();
     let member = Member { name: "n1".into(), address: "127.0.0.1:8300".into() };
-    let storage = Storage::Durable { log, recovered, state };
+    let storage = Storage::Durable { log, recovered, state, arriving: dir.join("arriving") };
     let recorder = Arc::new(Recorder::default());
     let consensus = Consensus::start(
         Options { id: 7, member, datacenter: "dc1".into(), start: Start::Alone, history: BOUNDS, network: net::Network::host(), storage },

@@ -5,6 +5,7 @@
 //! <data-dir>/lictor.json    format version and identity
 //! <data-dir>/log/           see the module `log`
 //! <data-dir>/state/         see the module `state_store`
+//! <data-dir>/arriving/      a state that the leader is sending, see the module `pieces`
 //! ```
 //!
 //! A directory belongs to one server of one cluster for ever. Started under another identity it would vote twice
@@ -95,6 +96,11 @@ impl DataDir {
     /// Where the state is.
     pub fn state(&self) -> PathBuf {
         self.root.join("state")
+    }
+
+    /// Where the leader's state is kept while it arrives. It is not there at other times.
+    pub fn arriving(&self) -> PathBuf {
+        self.root.join("arriving")
     }
 
     /// Binds the directory to what `identity` sets and was not known yet, durably.

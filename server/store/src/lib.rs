@@ -15,6 +15,7 @@ pub mod data_dir;
 pub mod encode;
 mod error;
 pub mod log;
+pub mod pieces;
 pub mod snapshot;
 pub mod state_store;
 

@@ -67,8 +67,12 @@ impl Peers {
 
     /// A client for the server at `address`. An error means that nothing was sent.
     pub(crate) async fn client(&self, address: &str) -> Result<PeerServiceClient<Channel>, tonic::transport::Error> {
-        let channel = self.channel(address).await?;
-        Ok(PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
+        Ok(client_of(self.channel(address).await?))
+    }
+
+    /// The same over a connection of its own, for what is large: nothing waits behind it.
+    pub(crate) async fn client_apart(&self, address: &str) -> Result<PeerServiceClient<Channel>, tonic::transport::Error> {
+        Ok(client_of(open(&self.shared.network, address).await?))
     }
 
     /// The connection to `address`. An error means that nothing was sent.
@@ -86,6 +90,10 @@ impl Peers {
     pub(crate) fn drop_connection(&self, address: &str) {
         self.shared.channels.lock().remove(address);
     }
+}
+
+fn client_of(channel: Channel) -> PeerServiceClient<Channel> {
+    PeerServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX)
 }
 
 async fn open(network: &Network, address: &str) -> Result<Channel, tonic::transport::Error> {

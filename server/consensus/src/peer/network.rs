@@ -24,7 +24,9 @@ use tonic::{Status, Streaming};
 use crate::encode::{log_id_to_proto, vote_to_proto};
 use crate::error::chain;
 use crate::peer::channels::Peers;
-use crate::peer::{snapshot, wire};
+use crate::peer::snapshot::held::Held;
+use crate::peer::snapshot::sending;
+use crate::peer::wire;
 use crate::state_machine::SnapshotData;
 use crate::types::{Member, TypeConfig, Vote};
 
@@ -43,6 +45,7 @@ const TRANSFER: Duration = Duration::from_secs(1);
 /// Makes connections to peers.
 pub(crate) struct Network {
     pub(crate) peers: Peers,
+    pub(crate) held: Arc<Held>,
 }
 
 /// One peer.
@@ -50,13 +53,14 @@ pub(crate) struct Peer {
     id: u64,
     member: Member,
     peers: Peers,
+    held: Arc<Held>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
-        Peer { id: target, member: node.clone(), peers: self.peers.clone() }
+        Peer { id: target, member: node.clone(), peers: self.peers.clone(), held: self.held.clone() }
     }
 }
 
@@ -173,14 +177,15 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let client = self.client().await?;
-        let sent = timeout(option.hard_ttl(), snapshot::send(client, self.id, vote, snapshot));
+        let address = self.peers.address(self.id, &self.member.address);
+        let client = self.peers.client_apart(&address).await.map_err(|error| self.unreachable(&chain(&error)))?;
+        let sent = timeout(option.hard_ttl(), sending::send(client, self.id, vote, snapshot, &self.held));
         tokio::select! {
             closed = cancel => Err(closed.into()),
             sent = sent => match sent {
                 Ok(Ok(vote)) => Ok(SnapshotResponse::new(vote)),
-                Ok(Err(status)) => Err(self.failed(&status).into()),
-                Err(_) => Err(self.failed(&Status::deadline_exceeded("a snapshot was not installed in time")).into()),
+                Ok(Err(status)) => Err(self.unreachable(&chain(&status)).into()),
+                Err(_) => Err(self.unreachable("a snapshot was not installed in time").into()),
             },
         }
     }

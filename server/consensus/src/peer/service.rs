@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::encode::{log_id_from_proto, log_id_to_proto, vote_to_proto};
 use crate::error::{Error, chain};
-use crate::peer::snapshot::Receiving;
+use crate::peer::snapshot::receiving::Receiving;
 use crate::peer::{MESSAGE_MAX, wire};
 use crate::{Consensus, Consistency};
 
@@ -122,16 +122,19 @@ impl PeerService for PeerFace {
         self.check_to(head.to)?;
         let inner = self.consensus.inner.clone();
         inner.contact.note();
-        let receiving = Receiving::begin(&inner.staging, head)?;
-        let resume = Answer::ResumeAfter(receiving.rows());
+        let receiving = Receiving::begin(&inner.staging, head, self.consensus.tables()).await?;
+        let wanted = Answer::Wanted(pb::SnapshotWanted { places: receiving.wanted() });
         let rest = async move {
             let vote = receiving.vote;
             let snapshot = receiving.receive(pieces).await?;
             let installed = inner.raft.install_full_snapshot(vote, snapshot).await.map_err(internal)?;
-            metrics::counter!("consul_raft_snapshot_install").increment(1);
+            if installed.vote == vote {
+                metrics::counter!("consul_raft_snapshot_install").increment(1);
+                receiving.installed().await;
+            }
             Ok(pb::InstallSnapshotResponse { part: Some(Answer::Installed(vote_to_proto(&installed.vote))) })
         };
-        let first = futures::stream::iter([Ok(pb::InstallSnapshotResponse { part: Some(resume) })]);
+        let first = futures::stream::iter([Ok(pb::InstallSnapshotResponse { part: Some(wanted) })]);
         Ok(Response::new(Box::pin(first.chain(futures::stream::once(rest)))))
     }
 
