@@ -61,7 +61,8 @@ type Due = (Duration, u64);
 /// Which parts of Lifeguard are at work: all of them, but where it is measured what each is good for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
-    /// Suspicions start long and become shorter by confirmations.
+    /// Suspicions start long and become shorter by confirmations. Without it they are as short as with
+    /// all of them from the beginning.
     pub(crate) confirm: bool,
     /// Suspects are told so in each packet to them.
     pub(crate) tell: bool,

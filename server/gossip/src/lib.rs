@@ -29,6 +29,8 @@ mod timing;
 mod wire;
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -72,7 +72,7 @@ struct Shared {
     memory: Option<PathBuf>,
     keyring_file: Option<PathBuf>,
     previous: Vec<SocketAddr>,
-    complaints: Mutex<Option<Instant>>,
+    complaints: Mutex<BTreeMap<&'static str, Instant>>,
     stream_only: Mutex<Option<Instant>>,
     left: std::sync::atomic::AtomicBool,
     timing: Timing,
@@ -115,7 +115,7 @@ impl Pool {
             memory: options.memory,
             keyring_file: options.keyring_file,
             previous,
-            complaints: Mutex::new(None),
+            complaints: Mutex::new(BTreeMap::new()),
             stream_only: Mutex::new(None),
             left: std::sync::atomic::AtomicBool::new(false),
             timing: options.timing,
@@ -376,12 +376,12 @@ impl Pool {
         }
     }
 
-    /// Counts what was dropped, and tells of it now and then.
+    /// Counts what was dropped, and tells of it now and then, for each reason.
     fn complain(&self, dropped: Dropped, from: SocketAddr) {
         counter!("consul_gossip_dropped", "reason" => dropped.as_str()).increment(1);
-        let mut last = self.shared.complaints.lock();
-        if last.is_none_or(|last| last.elapsed() > COMPLAIN) {
-            *last = Some(Instant::now());
+        let mut told = self.shared.complaints.lock();
+        if told.get(dropped.as_str()).is_none_or(|last| last.elapsed() > COMPLAIN) {
+            told.insert(dropped.as_str(), Instant::now());
             tracing::warn!(%from, pool = self.shared.label, reason = dropped.as_str(), "gossip was dropped; it is counted in `consul_gossip_dropped`");
         }
     }

@@ -54,7 +54,12 @@ pub(crate) enum Asked {
 
 /// Reads the question of whoever has connected.
 pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Stream) -> io::Result<Asked> {
-    let bytes = timeout(EXCHANGE, read(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let bytes = match timeout(EXCHANGE, read(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Asked::Dropped(Dropped::Oversized, None)),
+        Err(error) if error.get_ref().is_some_and(|inner| inner.is::<CutShort>()) => return Ok(Asked::Dropped(Dropped::Malformed, None)),
+        Err(error) => return Err(error),
+    };
     let dropped = match wire::unwrap(envelope.label, envelope.keyring.as_ref(), &bytes) {
         Ok(content) => match wire::decode(&content) {
             Ok(question) => return Ok(Asked::Question(question)),
@@ -103,5 +108,10 @@ async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
     // Memory is taken as bytes come, not as they are promised.
     let mut bytes = Vec::new();
     stream.take(length as u64).read_to_end(&mut bytes).await?;
-    if bytes.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+    if bytes.len() < length { Err(io::Error::new(io::ErrorKind::UnexpectedEof, CutShort)) } else { Ok(bytes) }
 }
+
+/// A frame that is not whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the frame was cut short")]
+struct CutShort;

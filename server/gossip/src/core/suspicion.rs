@@ -68,10 +68,8 @@ impl Core {
 
     /// When it counts as failed, as far as is known now.
     fn deadline(&self, known: &Suspected) -> Duration {
-        let confirmed = match self.parts.confirm {
-            true => self.inbox.lock().suspicions.confirmations(known.id, known.incarnation, self.me.id.address),
-            false => known.wanted,
-        };
+        let confirmed = self.inbox.lock().suspicions.confirmations(known.id, known.incarnation, self.me.id.address);
+        let confirmed = if self.parts.confirm { confirmed } else { known.wanted };
         known.since + self.timing.suspected_for(self.size(), self.health, confirmed, known.wanted)
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::core::{Core, Output};
+use crate::core::{Core, Output, Parts};
 use crate::event::NewEvent;
 use crate::member::{Id, Record, Status};
 use crate::timing::Timing;
@@ -22,6 +22,24 @@ pub(super) struct Weather {
     pub(super) loss: f64,
     /// How long the others are under way: at least, at most.
     pub(super) delay: (Duration, Duration),
+}
+
+/// How a slow member stands still: from the beginning of each period on it reads nothing that comes, while its
+/// timers go on. So its probes fail, and what others say for themselves does not reach it.
+#[derive(Clone, Copy)]
+pub(super) struct Stall {
+    pub(super) period: Duration,
+    pub(super) still: Duration,
+    /// Where in its period it begins.
+    pub(super) offset: Duration,
+}
+
+impl Stall {
+    /// How much longer it stands still at `now`.
+    fn left(&self, now: Duration) -> Option<Duration> {
+        let into = Duration::from_nanos(((now + self.offset).as_nanos() % self.period.as_nanos()) as u64);
+        self.still.checked_sub(into).filter(|left| !left.is_zero())
+    }
 }
 
 /// What an IPv4 and a UDP header take, in bytes.
@@ -56,6 +74,16 @@ enum Happening {
     },
 }
 
+impl Happening {
+    /// Who has to read for it to happen.
+    fn reader(&self) -> Option<usize> {
+        match self {
+            Happening::Packet { to, .. } | Happening::Asked { to, .. } | Happening::Answered { to, .. } => Some(*to),
+            Happening::Timer { .. } | Happening::Compare { .. } | Happening::Look { .. } => None,
+        }
+    }
+}
+
 pub(super) struct Network {
     pub(super) weather: Weather,
     pub(super) packets: u64,
@@ -72,6 +100,12 @@ pub(super) struct Network {
     /// Members below this number can't reach the others.
     split: Option<usize>,
     repeat: bool,
+    /// A member that no datagrams reach, and none of whose get out; whether streams do.
+    pub(super) cut_off: Option<(usize, bool)>,
+    /// Members that stand still for so long in each period.
+    pub(super) slow: BTreeMap<usize, Stall>,
+    /// Which parts of Lifeguard new members have.
+    pub(super) parts: Parts,
     /// Probes that were answered by stream alone.
     pub(super) streams: usize,
     told: BTreeMap<usize, usize>,
@@ -115,6 +149,9 @@ impl Network {
             timers: HashMap::new(),
             split: None,
             repeat: false,
+            cut_off: None,
+            slow: BTreeMap::new(),
+            parts: Parts::ALL,
             streams: 0,
             told: BTreeMap::new(),
             deaths: BTreeMap::new(),
@@ -131,7 +168,8 @@ impl Network {
     pub(super) fn add(&mut self, member: usize) {
         let seed = self.rng.random();
         let own = Record { node_id: format!("id{member}").into(), ..record(member) };
-        let core = Core::new(own, Timing::lan(), "lan:dc1", None, 0, seed);
+        let mut core = Core::new(own, Timing::lan(), "lan:dc1", None, 0, seed);
+        core.parts = self.parts;
         while self.members.len() <= member {
             self.members.push(None);
         }
@@ -293,8 +331,13 @@ impl Network {
         }
     }
 
+    /// Whether no stream opens between the two.
     fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.split.is_some_and(|at| (a < at) != (b < at))
+        self.split.is_some_and(|at| (a < at) != (b < at)) || self.cut_off.is_some_and(|(off, streams)| !streams && (off == a || off == b))
+    }
+
+    fn loses_datagrams(&self, a: usize, b: usize) -> bool {
+        self.is_cut(a, b) || self.cut_off.is_some_and(|(off, _)| off == a || off == b)
     }
 
     /// Lets so much time pass.
@@ -306,6 +349,11 @@ impl Network {
             }
             let Some(Reverse((at, _, happening))) = self.queue.pop() else { break };
             self.now = at;
+            let reader = happening.reader();
+            if let Some(left) = reader.and_then(|member| self.slow.get(&member)).and_then(|stall| stall.left(at)) {
+                self.push(left, happening);
+                continue;
+            }
             match happening {
                 Happening::Packet { to, bytes } => {
                     let now = self.now;
@@ -401,7 +449,7 @@ impl Network {
         self.packets += 1;
         self.bytes += bytes.len() as u64 + HEADERS;
         for _ in 0..1 + usize::from(self.repeat) {
-            if self.is_cut(from, to) || self.rng.random::<f64>() < self.weather.loss {
+            if self.loses_datagrams(from, to) || self.rng.random::<f64>() < self.weather.loss {
                 continue;
             }
             let (least, most) = self.weather.delay;
