@@ -83,6 +83,13 @@ impl Http {
     }
 }
 
+impl Response {
+    /// The answer that comes from a connection over which a request went.
+    pub fn read(from: impl std::io::Read) -> std::io::Result<Response> {
+        read_response(&mut BufReader::new(from), false)
+    }
+}
+
 fn read_response(reader: &mut impl BufRead, bodyless: bool) -> std::io::Result<Response> {
     let (mut status, mut headers);
     loop {

@@ -28,6 +28,7 @@ mod powercut;
 mod readme;
 mod recover;
 mod reload;
+mod restore;
 mod same_answer;
 mod session;
 mod snapshot;

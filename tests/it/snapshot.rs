@@ -143,7 +143,10 @@ fn a_file_that_is_not_as_it_was_written_changes_nothing() {
     flipped[at] ^= 4;
     later[8] = 9;
     let longer = [&good[..], b"x"].concat();
-    let damaged: [(&str, &[u8], &str); 5] = [
+    let endless = &good[..good.len() - (9 + 2 + 32)];
+    let damaged: [(&str, &[u8], &str); 7] = [
+        ("empty", b"", "it is cut"),
+        ("endless", endless, "it is cut"),
         ("flipped", &flipped, "damaged between byte"),
         ("cut", &good[..good.len() - 1], "it is cut"),
         ("later", &later, "format version 9"),

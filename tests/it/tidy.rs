@@ -8,17 +8,18 @@ use harness::repository;
 use serde_json::Value;
 
 /// Which of our crates each may use. A new arrow goes into DECISIONS.md first, then here.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("lictor-proto", &[]),
     ("lictor-state", &[]),
     ("lictor-store", &["lictor-state", "lictor-proto"]),
     ("lictor-net", &[]),
+    ("lictor-process", &[]),
     ("lictor-gossip", &["lictor-net"]),
     ("lictor-consensus", &["lictor-store", "lictor-state", "lictor-proto", "lictor-net"]),
-    ("lictor-checks", &["lictor-state", "lictor-net"]),
+    ("lictor-checks", &["lictor-state", "lictor-net", "lictor-process"]),
     ("lictor-service", &["lictor-consensus", "lictor-gossip", "lictor-state", "lictor-net"]),
     ("lictor-forward", &["lictor-gossip", "lictor-net"]),
-    ("lictor-rpc", &["lictor-service", "lictor-forward", "lictor-state", "lictor-proto", "lictor-net"]),
+    ("lictor-rpc", &["lictor-service", "lictor-forward", "lictor-state", "lictor-proto", "lictor-net", "lictor-process"]),
     ("lictor-gateway", &["lictor-service", "lictor-forward", "lictor-state", "lictor-net"]),
     ("lictor-dns", &["lictor-service", "lictor-forward", "lictor-state", "lictor-net"]),
     ("lictor-client", &["lictor-proto"]),

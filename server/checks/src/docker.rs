@@ -11,13 +11,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use net::{Network, Stream};
+use net::{Network, Stream, chain};
 use serde_json::{Value, json};
 use state::Status;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::connect::{Peer, chain, plain};
+use crate::connect::{Peer, plain};
 use crate::schedule::Finding;
 use crate::script::by_exit_code;
 use crate::tail::Tail;

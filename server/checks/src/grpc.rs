@@ -3,7 +3,7 @@
 use std::io;
 
 use hyper_util::rt::TokioIo;
-use net::Network;
+use net::{Network, chain};
 use tokio::time::Instant;
 use tonic::transport::Endpoint;
 use tonic_health::ServingStatus;
@@ -11,7 +11,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tower::service_fn;
 
-use crate::connect::{Peer, chain};
+use crate::connect::Peer;
 
 /// Most bytes of an answer: a health status has a handful.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -1,10 +1,10 @@
 //! One HTTP/2 PING (RFC 9113, §6.7): a peer that answers it passes.
 
 use h2::Ping;
-use net::Network;
+use net::{Network, chain};
 use tokio::time::Instant;
 
-use crate::connect::{Peer, chain};
+use crate::connect::Peer;
 
 /// Opens a connection, sends a PING and waits for its echo.
 pub(crate) async fn probe(network: &Network, peer: &Peer, deadline: Instant) -> Result<(), String> {

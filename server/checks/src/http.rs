@@ -12,12 +12,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use net::{Network, Stream};
+use net::{Network, Stream, chain};
 use state::Status;
 use tokio::time::{Instant, timeout_at};
 use url::Host;
 
-use crate::connect::{Peer, Tls, chain};
+use crate::connect::{Peer, Tls};
 use crate::plan::{Ask, Plan};
 use crate::schedule::Finding;
 use crate::tail::Tail;

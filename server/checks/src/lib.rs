@@ -40,6 +40,5 @@ pub fn request_fault(definition: &state::CheckDefinition) -> Option<String> {
 }
 
 pub use prober::{Options, Prober};
-pub use script::Group;
 pub use tail::Tail;
 pub use thresholds::Thresholds;

@@ -10,8 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use process::Group;
 use state::Status;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -36,38 +35,6 @@ pub(crate) struct Script {
     pub(crate) timeout: Duration,
     /// Most bytes of output to report.
     pub(crate) output_bytes_max: usize,
-}
-
-/// The processes of a program that was started as the leader of a group of its own. What is left of them when
-/// the value goes is killed.
-pub struct Group {
-    leader: Option<Pid>,
-}
-
-impl Group {
-    /// The group that `child` leads.
-    pub fn of(child: &Child) -> Self {
-        Group { leader: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) }
-    }
-
-    /// Leaves whoever is left alone.
-    pub fn spare(&mut self) {
-        self.leader = None;
-    }
-
-    /// Kills whoever is left.
-    pub fn kill(&mut self) {
-        if let Some(leader) = self.leader.take() {
-            // It fails only when nobody is left.
-            let _ = killpg(leader, Signal::SIGKILL);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 impl Script {
@@ -126,7 +93,7 @@ impl Script {
         let drained = timeout_at(Instant::now() + LEFT_BEHIND, drain(&mut output, open, &mut piece, tail)).await;
         match drained {
             // Nobody holds the output any more: the group has ended, and its number may be somebody else's.
-            Ok(()) => group.leader = None,
+            Ok(()) => group.spare(),
             Err(_) => group.kill(),
         }
         Ok(Some(exit))

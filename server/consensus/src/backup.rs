@@ -123,37 +123,40 @@ impl Restoring {
         Ok(Restored { revision, snapshot: summary.header.revision })
     }
 
-    /// Proposes the last step. Whether it was done when no answer came is seen by the incarnation.
+    /// Proposes the last step until its fate is known, twice if need be: once the state was replaced the restore is known no more,
+    /// and the state's incarnation says whether it was this one that replaced it.
     async fn commit(&self, commit: RestoreStep, incarnation: u64) -> Result<LogIndex, Error> {
-        let failed = match self.step(commit).await {
+        let refused = match self.step(commit).await {
             Ok(revision) => return Ok(revision),
-            Err(error) => error,
+            Err(Error::Snapshot(why)) => Error::Snapshot(why),
+            Err(cause) => return Err(Error::RestoreUnknown(cause.to_string().into())),
         };
         let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
+        loop {
             match self.consensus.read(Consistency::Linearizable).await {
                 Ok(tables) if tables.meta().incarnation == incarnation => return Ok(tables.restored()),
-                Ok(tables) if tables.restoring() != self.id => break,
-                _ => sleep(PAUSE).await,
+                Ok(_) => return Err(refused),
+                Err(_) if Instant::now() < deadline => sleep(PAUSE).await,
+                Err(cause) => return Err(Error::RestoreUnknown(cause.to_string().into())),
             }
         }
-        Err(failed)
     }
 
-    /// Proposes a step until it is done, or until it can't be.
+    /// Proposes a step until it is done, or until it can't be. A leader that is lost costs a repetition.
     async fn step(&self, step: RestoreStep) -> Result<LogIndex, Error> {
-        let (deadline, last) = (Instant::now() + PATIENCE, matches!(step, RestoreStep::Commit { .. }));
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let operation = Operation::Restore { id: self.id, step: step.clone() };
             match self.consensus.propose(operation).await {
                 Ok(proposed) => {
                     return match proposed.outcome {
-                        Outcome::Refused(refusal) => Err(Error::Snapshot(refusal.to_string().into())),
+                        Outcome::Refused(refusal) => Err(Error::Snapshot(format!("{refusal}; nothing was changed").into())),
                         _ => Ok(proposed.index),
                     };
                 }
-                Err(Error::NoLeader | Error::Overloaded(_)) if Instant::now() < deadline => sleep(PAUSE).await,
-                Err(Error::Interrupted | Error::Timeout(_)) if !last && Instant::now() < deadline => sleep(PAUSE).await,
+                Err(Error::NoLeader | Error::Overloaded(_) | Error::Interrupted | Error::Timeout(_)) if Instant::now() < deadline => {
+                    sleep(PAUSE).await;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+pub(crate) use net::chain;
+
 /// The first thing that went wrong with the disk, in its own words: what the library reports later
 /// wraps it many times over.
 #[derive(Clone, Debug, Default)]
@@ -17,18 +19,6 @@ impl RootCause {
     pub(crate) fn behind(&self, error: &dyn std::error::Error) -> Error {
         Error::Fatal(self.0.get().cloned().unwrap_or_else(|| chain(error).into()))
     }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Nothing was changed unless the variant says otherwise.
@@ -57,6 +47,12 @@ pub enum Error {
     /// A snapshot was refused. Nothing was changed.
     #[error("{0}")]
     Snapshot(Arc<str>),
+    /// No leader was found to tell whether a restore is done. **The state is wholly the snapshot's, or wholly as it was.**
+    #[error(
+        "the leader was lost while the snapshot was put in its place, and no other could be asked ({0}); it may or may not have been \
+         restored, but not in part: as soon as there is a leader look at what is there, or restore it again, which does no harm"
+    )]
+    RestoreUnknown(Arc<str>),
     /// Too many proposals are under way. Nothing was proposed.
     #[error("too many writes are in flight ({0}); retry with a pause")]
     Overloaded(usize),

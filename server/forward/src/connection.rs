@@ -8,7 +8,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use net::Network;
+use net::{Network, chain};
 use parking_lot::Mutex;
 
 use crate::Body;
@@ -83,15 +83,4 @@ impl Connections {
         self.open.lock().insert(address.to_owned(), sender.clone());
         Ok(sender)
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -189,3 +189,15 @@ impl fmt::Debug for Network {
 async fn within<T>(limit: Duration, work: BoxFuture<'static, io::Result<T>>, late: impl Fn() -> String) -> io::Result<T> {
     timeout(limit, work).await.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, late()))?
 }
+
+/// An error with its causes in one line: why a connection failed mostly stands in them.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -193,7 +193,7 @@ impl From<ConsensusError> for Error {
         let reason = match &error {
             ConsensusError::NoLeader => Reason::NoLeader,
             ConsensusError::NotReady { .. } => Reason::NotReady,
-            ConsensusError::Timeout(_) | ConsensusError::Interrupted => Reason::Deadline,
+            ConsensusError::Timeout(_) | ConsensusError::Interrupted | ConsensusError::RestoreUnknown(_) => Reason::Deadline,
             ConsensusError::Quorum(_) => Reason::PreconditionFailed,
             ConsensusError::Snapshot(_) => Reason::InvalidSnapshot,
             ConsensusError::Overloaded(_) => Reason::Overloaded,

@@ -32,6 +32,11 @@ impl Server {
     pub(crate) fn grpc(&self) -> SocketAddr {
         self.ports[0]
     }
+
+    /// The most resident memory that it had, in bytes.
+    pub(crate) fn peak(&self) -> Result<u64> {
+        self.process.peak()
+    }
 }
 
 /// Three servers of Lictor. They are killed, and their directory removed, when this is dropped.
@@ -120,6 +125,12 @@ impl LictorCluster {
 
     pub(crate) fn kill(&mut self, at: usize) -> Result<()> {
         self.servers[at].process.kill()
+    }
+
+    /// Throws away all that a killed server has.
+    pub(crate) fn wipe(&self, at: usize) -> Result<()> {
+        let [.., server, _] = self.servers[at].ports;
+        Ok(std::fs::remove_dir_all(self.dir.join(server.port().to_string()))?)
     }
 
     /// Starts a killed server again on its data, and waits until it answers.

@@ -59,6 +59,24 @@ impl Process {
         Ok(Memory { resident: field("VmRSS:")?, own: field("RssAnon:")? })
     }
 
+    /// The most resident memory so far, or since [`Process::forget_peak`], in bytes.
+    pub(crate) fn peak(&self) -> Result<u64> {
+        let status = self.proc("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no `VmHWM:` in `/proc`")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// Begins to look for the most resident memory anew.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        fs::write(&path, "5").with_context(|| format!("cannot write `{path}`"))
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Waits until the process has used next to no processor time for a while.
     pub(crate) fn settle(&self, at_most: Duration) -> Result<()> {
         let deadline = Instant::now() + at_most;

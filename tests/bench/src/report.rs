@@ -65,6 +65,8 @@ pub(crate) enum Beside {
     Udp,
     /// Bytes a second of one loopback connection; the row's own bytes a second are beside it.
     Stream(f64),
+    /// Seconds that it takes to copy the same bytes into a file and to flush it.
+    Copy(f64),
 }
 
 /// One row: what is wanted and what was reached.
@@ -147,6 +149,7 @@ impl Row {
             Some(Beside::Tcp) => part(self.reached, limits.tcp, "TCP echo"),
             Some(Beside::Udp) => part(self.reached, limits.udp, "UDP echo"),
             Some(Beside::Stream(bytes)) => part(bytes, limits.stream, "stream"),
+            Some(Beside::Copy(seconds)) => format!("{:.1} times a copy", self.reached / seconds),
             None => String::new(),
         }
     }

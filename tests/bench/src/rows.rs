@@ -8,6 +8,7 @@ mod health;
 mod idle;
 mod keys;
 mod million;
+mod snapshot;
 mod watches;
 
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ struct Group {
 }
 
 /// All groups, in the order in which they run.
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     Group { name: "idle", rows: &idle::ROWS, run: idle::run },
     Group { name: "keys", rows: &keys::ROWS, run: keys::run },
     Group { name: "dns", rows: &dns::ROWS, run: dns::run },
@@ -55,6 +56,7 @@ const GROUPS: [Group; 9] = [
     Group { name: "watches", rows: &watches::ROWS, run: watches::run },
     Group { name: "cluster", rows: &cluster::ROWS, run: cluster::run },
     Group { name: "million", rows: &million::ROWS, run: million::run },
+    Group { name: "snapshot", rows: &snapshot::ROWS, run: snapshot::run },
 ];
 
 impl Bench {

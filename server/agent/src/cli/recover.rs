@@ -3,8 +3,8 @@
 //! It works on directories of servers that do not run, says what each holds, which of them has the
 //! newest log and why, and what would be written where. It writes only when it is told to.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,12 +45,14 @@ impl Recover {
         if directories.is_empty() {
             bail!("give the data directory of each server that is left");
         }
+        expect_distinct(&directories)?;
         let mut survivors = Vec::new();
         for directory in directories {
             survivors.push(Survivor::read(directory).with_context(|| format!("cannot recover from `{}`", directory.display()))?);
         }
         show(&survivors)?;
         let chosen = newest(&survivors).context("there is nothing to recover from")?;
+        expect_one_cluster(&survivors, chosen)?;
         say_why(&survivors, chosen)?;
         let quorum = quorum(&survivors, chosen, &self.address)?;
         say_what(&survivors, chosen, &quorum)?;
@@ -68,6 +70,42 @@ impl Recover {
         print_line(format_args!("\nDone. Start {name} with `-data-dir={path}`; then start the others, and let them join it."))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Refuses a directory that is given twice, by whatever names.
+fn expect_distinct(directories: &[&PathBuf]) -> anyhow::Result<()> {
+    let mut seen = BTreeSet::new();
+    for directory in directories {
+        // What cannot be found is told of when it is read.
+        let real = directory.canonicalize().unwrap_or_else(|_| (*directory).clone());
+        if !seen.insert(real) {
+            bail!("`{}` is given twice; give the data directory of each server once", directory.display());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses directories that do not belong together: a copy of one that is there, that of another cluster, or that of a
+/// server that was taken out of the quorum, which may lack what was acknowledged since.
+fn expect_one_cluster(survivors: &[Survivor], chosen: usize) -> anyhow::Result<()> {
+    let server = &survivors[chosen];
+    for (at, other) in survivors.iter().enumerate().filter(|(at, _)| *at != chosen) {
+        if let Some(same) = survivors[..at].iter().find(|same| same.id == other.id) {
+            let (one, two) = (same.path().display(), other.path().display());
+            bail!("`{one}` and `{two}` both hold the data of server {}: one is a copy; give the one that was used last", other.id);
+        }
+        if !server.members.iter().any(|peer| peer.id == other.id) {
+            bail!(
+                "`{}` does not belong to it: by `{}`, which has the newest log, the quorum was {}, without server {}. It holds another \
+                 cluster's data, or its server was taken out; give directories of one cluster only",
+                other.path().display(),
+                server.path().display(),
+                list(&server.members),
+                other.id
+            );
+        }
+    }
+    Ok(())
 }
 
 fn called(server: &Survivor) -> String {

@@ -153,9 +153,21 @@ impl Restore {
                 break;
             }
         }
-        let restored = restore.finish().await?;
+        let restored = restore.finish().await.map_err(told)?;
         print_line(format_args!("Restored snapshot of index {}", restored.snapshot_revision))?;
         Ok(())
+    }
+}
+
+/// Says what a restore without an answer means.
+fn told(error: lictor_client::Error) -> anyhow::Error {
+    let unknown = matches!(error, lictor_client::Error::Interrupted(_) | lictor_client::Error::TimedOut(_));
+    let error = anyhow::Error::new(error);
+    match unknown {
+        true => error.context(
+            "the snapshot may or may not have been restored, but not in part: look at what is there, or restore it again, which does no harm",
+        ),
+        false => error,
     }
 }
 

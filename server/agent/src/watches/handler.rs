@@ -5,8 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use checks::{Group, Tail};
+use checks::Tail;
 use net::Network;
+use process::Group;
 use state::{CheckDefinition, Status};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};

@@ -4,8 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use process::Group;
 use proto::internal::v1 as pb;
 use proto::internal::v1::work_request::Say;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -24,24 +23,6 @@ const LEFT_BEHIND: Duration = Duration::from_secs(10);
 
 /// Exit code of a program that could not be run, as shells have it.
 const NOT_RUN: i32 = 127;
-
-/// The processes of a program. What is left of them when it goes is killed.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn kill(&mut self) {
-        if let Some(leader) = self.0.take() {
-            // It fails only when nobody is left.
-            let _ = killpg(leader, Signal::SIGKILL);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 /// Runs the program to its end, and says what it prints. When this is dropped, the program is killed
 /// with its children.
@@ -78,7 +59,7 @@ fn spawn(job: &pb::WorkResponse) -> std::io::Result<Child> {
 }
 
 async fn follow(mut child: Child, length: Duration, says: &mpsc::Sender<pb::WorkRequest>) -> pb::WorkEnded {
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    let mut group = Group::of(&child);
     let deadline = Instant::now() + length;
     say(says, Say::Begun(pb::WorkBegun {})).await;
     let told = std::sync::atomic::AtomicU64::new(0);
