@@ -29,7 +29,7 @@ mod timing;
 mod wire;
 
 #[cfg(test)]
-mod bad_input;
+mod bad_input_tests;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
