@@ -26,6 +26,7 @@ mod remote;
 mod start;
 mod state_machine;
 mod status;
+mod succession;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]
@@ -63,6 +64,7 @@ use crate::outcomes::Outcomes;
 use crate::peer::snapshot::receiving::Staging;
 use crate::quorum::Promise;
 use crate::readers::Readers;
+use crate::succession::Streams;
 use crate::types::Raft;
 
 /// How long a proposal or a read waits for a leader, and a proposal for its quorum.
@@ -128,6 +130,7 @@ struct Inner {
     outcomes: Arc<Outcomes>,
     clock: Arc<Clock>,
     contact: Contact,
+    streams: Streams,
     promise: Mutex<Promise>,
     staging: Staging,
     log_store: LogStore,

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, chain};
 use crate::types::{Member, TypeConfig};
-use crate::{Consensus, LEADER_POLL, fatal};
+use crate::{Consensus, LEADER_POLL, fatal, status};
 
 type Refused = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
 
@@ -43,6 +43,8 @@ pub struct Identified {
     pub incarnation: u64,
     /// It belongs to a quorum.
     pub initialized: bool,
+    /// The servers that vote, as it knows.
+    pub voters: Vec<u64>,
 }
 
 impl Consensus {
@@ -109,8 +111,19 @@ impl Consensus {
             client.identify(pb::IdentifyRequest {}).await.map_err(|status| chain(&status))
         };
         let answer = timeout(IDENTIFY, asked).await.map_err(|_| format!("no answer within {IDENTIFY:?}"))??;
-        let pb::IdentifyResponse { id, name, datacenter, incarnation, initialized, leader: _ } = answer.into_inner();
-        Ok(Identified { id, name, datacenter, incarnation, initialized })
+        let pb::IdentifyResponse { id, name, datacenter, incarnation, initialized, voters, leader: _ } = answer.into_inner();
+        Ok(Identified { id, name, datacenter, incarnation, initialized, voters })
+    }
+
+    /// The servers that vote, as the leader says; `None` when none answers.
+    pub async fn voters_at_leader(&self) -> Option<Vec<u64>> {
+        let leader = self.leader_id()?;
+        if leader == self.inner.id {
+            return Some(self.inner.raft.voter_ids().collect());
+        }
+        let address = status::address_of(&self.inner.raft, &self.inner.peers, leader)?;
+        let found = self.identify(&address).await.ok()?;
+        (found.id == leader).then_some(found.voters)
     }
 
     /// Takes a server in: first as a learner that only receives the log, and once it has the whole

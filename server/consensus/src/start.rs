@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::counter;
@@ -30,8 +31,9 @@ use crate::peer::snapshot::held::Held;
 use crate::peer::snapshot::receiving::Staging;
 use crate::readers::Readers;
 use crate::state_machine::{Shared, StateMachine};
+use crate::succession::Streams;
 use crate::types::{Member, Raft};
-use crate::{ChangeSink, Consensus, IN_FLIGHT_MAX, Inner, fatal};
+use crate::{ChangeSink, Consensus, IN_FLIGHT_MAX, Inner, fatal, succession};
 
 /// How this server takes part.
 pub struct Options {
@@ -88,11 +90,14 @@ pub enum Storage {
 }
 
 /// Timing of the protocol, in milliseconds. A follower grants a vote once it has heard nothing for the
-/// longest election timeout, and stands itself after a random one: a dead leader is replaced after
-/// 1.05 to 1.4 seconds. Wide enough for two busy cores.
+/// longest election timeout, and stands itself after a random one: a silent leader is replaced after
+/// 1.05 to 1.4 seconds, one whose process has ended after 0.7 (see [`succession`]). Wide enough for two busy cores.
 const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MIN_MS: u64 = 350;
 const ELECTION_MAX_MS: u64 = 700;
+
+/// How long after a word from the leader nobody else is voted for.
+pub(crate) const LEASE: Duration = Duration::from_millis(ELECTION_MAX_MS);
 
 /// What was on disk.
 struct Found {
@@ -144,31 +149,32 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     let in_flight = Semaphore::new(IN_FLIGHT_MAX);
     let readers = Readers::start(id, raft.clone(), peers.clone(), leader.clone(), cause.clone());
     let (contact, promise) = (Contact::new(), Mutex::default());
-    Ok(Consensus {
-        inner: Arc::new(Inner {
-            raft,
-            id,
-            member,
-            datacenter,
-            peers,
-            readers,
-            outcomes,
-            clock,
-            contact,
-            promise,
-            staging,
-            log_store,
-            published,
-            caught_up,
-            target,
-            leader,
-            in_flight,
-            flusher,
-            stop,
-            failed,
-            cause,
-        }),
-    })
+    let inner = Arc::new(Inner {
+        raft,
+        id,
+        member,
+        datacenter,
+        peers,
+        readers,
+        outcomes,
+        clock,
+        contact,
+        streams: Streams::default(),
+        promise,
+        staging,
+        log_store,
+        published,
+        caught_up,
+        target,
+        leader,
+        in_flight,
+        flusher,
+        stop,
+        failed,
+        cause,
+    });
+    tokio::spawn(succession::run(inner.clone()));
+    Ok(Consensus { inner })
 }
 
 fn config() -> Config {

@@ -12,6 +12,7 @@ use proto::internal::v1::peer_service_client::PeerServiceClient;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::peer::MESSAGE_MAX;
+use crate::peer::news::Awaited;
 
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_millis(1000);
@@ -37,12 +38,23 @@ struct Shared {
     network: Network,
     addresses: RwLock<HashMap<u64, String>>,
     channels: Mutex<HashMap<String, Channel>>,
+    awaited: Awaited,
 }
 
 impl Peers {
     /// Nobody is known yet; connections go over `network`.
     pub(crate) fn new(network: Network) -> Self {
-        Peers { shared: Arc::new(Shared { network, addresses: RwLock::default(), channels: Mutex::default() }) }
+        Peers { shared: Arc::new(Shared { network, addresses: RwLock::default(), channels: Mutex::default(), awaited: Awaited::new() }) }
+    }
+
+    /// The network that they are reached through.
+    pub(crate) fn network(&self) -> &Network {
+        &self.shared.network
+    }
+
+    /// What somebody at one of them waits for.
+    pub(crate) fn awaited(&self) -> &Awaited {
+        &self.shared.awaited
     }
 
     /// Says where servers live now, by their numbers in the log. Where nothing is said, the address

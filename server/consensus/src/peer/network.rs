@@ -26,7 +26,7 @@ use crate::error::chain;
 use crate::peer::channels::Peers;
 use crate::peer::snapshot::held::Held;
 use crate::peer::snapshot::sending;
-use crate::peer::wire;
+use crate::peer::{news, wire};
 use crate::state_machine::SnapshotData;
 use crate::types::{Member, TypeConfig, Vote};
 
@@ -132,7 +132,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             // called without a break.
             let mut input = input;
             let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
-            let input = futures::stream::iter([first]).chain(input);
+            let input = news::paced(futures::stream::iter([first]).chain(input), self.peers.awaited());
             let mut client = self.client().await?;
             let sent = Arc::new(AtomicU64::new(0));
             let (to, counted) = (self.id, sent.clone());

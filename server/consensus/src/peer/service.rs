@@ -67,6 +67,7 @@ impl PeerService for PeerFace {
             incarnation: self.consensus.tables().meta().incarnation,
             initialized,
             leader: self.consensus.leader_id().unwrap_or(0),
+            voters: inner.raft.voter_ids().collect(),
         }))
     }
 
@@ -81,7 +82,9 @@ impl PeerService for PeerFace {
     async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Result<Response<Self::AppendStream>, Status> {
         let failure = Arc::new(Mutex::new(None));
         let (noted, inner) = (failure.clone(), self.consensus.inner.clone());
+        let open = inner.streams.open();
         let requests = request.into_inner().map(move |message| {
+            let _ = &open;
             let message = message?;
             check_to(inner.id, message.to)?;
             let request = wire::append_request_from(message)?;
@@ -154,7 +157,10 @@ impl PeerService for PeerFace {
         self.check_to(message.to)?;
         let command = store::encode::command::decode(message.command).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let result = match self.consensus.propose_as_leader(command.operation).await {
-            Ok(Some(id)) => Wire::Committed(log_id_to_proto(&id)),
+            Ok(Some(id)) => {
+                self.consensus.peers().awaited().wait_for(id.index);
+                Wire::Committed(log_id_to_proto(&id))
+            }
             Ok(None) => Wire::NotLeader(self.consensus.leader_id().unwrap_or(0)),
             Err(Error::Overloaded(bound)) => Wire::Overloaded(bound as u64),
             Err(error) => return Err(internal(error)),
@@ -168,7 +174,10 @@ impl PeerService for PeerFace {
         self.check_to(to)?;
         let consistency = if leased { Consistency::Leased } else { Consistency::Linearizable };
         let result = match self.consensus.inner.readers.index_as_leader(consistency).await {
-            Ok(index) => Wire::Index(index),
+            Ok(index) => {
+                self.consensus.peers().awaited().wait_for(index);
+                Wire::Index(index)
+            }
             Err(Error::NoLeader) => Wire::NotLeader(self.consensus.leader_id().unwrap_or(0)),
             Err(error) => return Err(internal(error)),
         };
