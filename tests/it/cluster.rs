@@ -170,14 +170,6 @@ fn all_servers_may_stop_at_once_and_come_back() {
 fn a_cluster_grows_and_shrinks_while_it_is_used() {
     let mut fleet = Fleet::start("dc1", 3, 1);
     put_until_it_works(&fleet.clients[0], "a", "1");
-    let voters = |node: &Node| {
-        node.get("/v1/operator/raft/configuration").json()["Servers"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|server| server["Voter"] == true)
-            .count()
-    };
     for n in 3..5 {
         fleet.servers.push(server_of("dc1", n, 3, &fleet.addresses()).start());
     }
@@ -198,6 +190,44 @@ fn a_cluster_grows_and_shrinks_while_it_is_used() {
     }
 }
 
+fn voters(node: &Node) -> usize {
+    let servers = node.get("/v1/operator/raft/configuration").json()["Servers"].clone();
+    servers.as_array().unwrap().iter().filter(|server| server["Voter"] == true).count()
+}
+
+#[test]
+fn servers_leave_down_to_the_last_one_which_goes_on_alone() {
+    let mut fleet = Fleet::start("dc1", 3, 0);
+    put_until_it_works(&fleet.servers[0], "a", "1");
+    let at = leader(&fleet.servers[0]);
+    let led = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
+    let last = fleet.servers.swap_remove(led);
+    // Both at once: the one that stays must not be left with votes that it can't get.
+    let leaving: Vec<_> = fleet.servers.iter().map(Node::http).collect();
+    let asked: Vec<_> = leaving.into_iter().map(|http| std::thread::spawn(move || http.put("/v1/agent/leave", "").status)).collect();
+    assert!(asked.into_iter().all(|asked| asked.join().unwrap() == 200));
+    for gone in &mut fleet.servers {
+        assert!(gone.exited().success());
+    }
+    eventually!(PATIENCE, last.put("/v1/kv/a", "2").status == 200, "the last one needs nobody");
+    assert_eq!(voters(&last), 1);
+}
+
+#[test]
+fn a_dead_server_that_is_told_to_be_gone_for_good_has_no_vote_any_more() {
+    let mut fleet = Fleet::start("dc1", 3, 0);
+    let at = leader(&fleet.servers[0]);
+    let dead = fleet.servers.iter().position(|node| !at.starts_with(&node.setup().address().to_string())).unwrap();
+    let name = format!("dc1-server-{dead}");
+    let mut gone = fleet.servers.remove(dead);
+    gone.kill();
+    let node = &fleet.servers[0];
+    eventually!(PATIENCE, node.cli(&["members", "-status=failed"]).stdout.contains(&name), "it is found dead");
+    assert_eq!(voters(node), 3, "it may come back");
+    assert_eq!(node.cli(&["force-leave", "-prune", &name]).code, Some(0));
+    eventually!(PATIENCE, voters(node) == 2, "its vote is gone with it");
+}
+
 #[test]
 fn a_member_that_dies_turns_critical_and_one_that_is_told_to_be_gone_is_forgotten() {
     let mut fleet = Fleet::start("dc1", 1, 2);
@@ -211,6 +241,18 @@ fn a_member_that_dies_turns_critical_and_one_that_is_told_to_be_gone_is_forgotte
     eventually!(PATIENCE, serf_health(server, "dc1-client-1") == "none", "it is out of the catalog");
     fleet.clients[1].restart();
     eventually!(PATIENCE, serf_health(&fleet.servers[0], "dc1-client-1") == "passing", "it came back");
+}
+
+#[test]
+fn an_agent_that_died_together_with_all_servers_is_critical_when_they_are_back() {
+    let mut fleet = Fleet::start("dc1", 1, 2);
+    eventually!(PATIENCE, serf_health(&fleet.servers[0], "dc1-client-1") == "passing");
+    fleet.clients[1].kill();
+    fleet.servers[0].kill();
+    fleet.servers[0].restart();
+    // Nobody has ever told this leader of it: it is given some time to come back.
+    eventually!(2 * PATIENCE, serf_health(&fleet.servers[0], "dc1-client-1") == "critical", "it counts as dead");
+    assert_eq!(serf_health(&fleet.servers[0], "dc1-client-0"), "passing");
 }
 
 #[test]

@@ -24,6 +24,12 @@ const FLOOD: Duration = Duration::from_secs(10);
 /// How long a leader that leaves waits for another one.
 const HAND_OVER: Duration = Duration::from_secs(3);
 
+/// How long a server that leaves waits until it has no vote any more.
+const OUT_OF_QUORUM: Duration = Duration::from_secs(8);
+
+/// How often it looks.
+const QUORUM_LOOK: Duration = Duration::from_millis(50);
+
 /// Joins the pools: alone at first.
 pub(crate) fn pools(
     config: &Config,
@@ -40,7 +46,14 @@ pub(crate) fn pools(
     let wan =
         wan.map(|sockets| anyhow::Ok(Pool::start(options(config, identity, wan_name, "remote", wan_timing)?, sockets)?)).transpose()?;
     let shutdown = shutdown.clone();
-    Ok(Some(Pools { lan, wan, leave: Arc::new(move || shutdown.request(Cause::Leave)) }))
+    Ok(Some(Pools {
+        lan,
+        wan,
+        leave: Arc::new(move || {
+            let shutdown = shutdown.clone();
+            Box::pin(async move { shutdown.depart().await })
+        }),
+    }))
 }
 
 fn options(config: &Config, identity: &Identity, name: String, file: &str, timing: Timing) -> anyhow::Result<Options> {
@@ -187,7 +200,8 @@ pub(crate) fn leaves(config: &Config, cause: Option<Cause>) -> bool {
     }
 }
 
-/// Leaves: hands leadership over first, so that nobody waits for an election.
+/// Leaves: hands leadership over first, so that nobody waits for an election, and then its vote, so that those who
+/// stay are never fewer than the quorum that they need.
 pub(crate) async fn leave(service: &Service, consensus: &Consensus, pools: &Pools) {
     if consensus.is_leader() {
         let handed = tokio::time::timeout(HAND_OVER, service.transfer_leader(&service::Caller::default(), None)).await;
@@ -198,6 +212,31 @@ pub(crate) async fn leave(service: &Service, consensus: &Consensus, pools: &Pool
     if let Some(wan) = &pools.wan {
         wan.leave().await;
     }
+    pools.lan.announce_leave().await;
+    if tokio::time::timeout(OUT_OF_QUORUM, leave_quorum(service, consensus)).await.is_err() {
+        tracing::warn!(
+            "this server leaves although the quorum still counts on it: nobody has taken it out within {OUT_OF_QUORUM:?}; \
+             look with `operator raft list-peers`, and take it out with `operator raft remove-peer`"
+        );
+    }
     pools.lan.leave().await;
     tracing::info!("left the cluster");
+}
+
+/// Waits until this server has no vote any more, or nobody else has one.
+async fn leave_quorum(service: &Service, consensus: &Consensus) {
+    loop {
+        let status = consensus.status();
+        let voters: Vec<u64> = status.peers.iter().filter(|peer| peer.voter).map(|peer| peer.id).collect();
+        if !voters.contains(&status.id) || voters == [status.id] {
+            return;
+        }
+        if consensus.is_leader() {
+            // Whoever leaves as well is taken out by this leader meanwhile.
+            let _ = service.transfer_leader(&service::Caller::default(), None).await;
+        } else if consensus.voters_at_leader().await.is_some_and(|voters| !voters.contains(&status.id)) {
+            return;
+        }
+        sleep(QUORUM_LOOK).await;
+    }
 }

@@ -1,6 +1,7 @@
 //! How the process ends: who asked, who still runs, and how long they may take.
 //!
-//! The first SIGINT or SIGTERM asks every task to finish; the second ends the process at once.
+//! An agent that leaves its cluster still answers until it has left: its servers need its vote to do without it.
+//! Then everything else stops. The first SIGINT or SIGTERM asks every task to finish; the second ends the process at once.
 //! SIGHUP does not end it (see `reload`). SIGPIPE is ignored, as in every Rust program.
 
 use std::future::Future;
@@ -28,6 +29,8 @@ pub enum Cause {
 /// The one way to stop the process, and the list of what has to stop. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    asked: CancellationToken,
+    departed: CancellationToken,
     token: CancellationToken,
     tracker: TaskTracker,
     cause: Arc<OnceLock<Cause>>,
@@ -39,7 +42,7 @@ impl Shutdown {
         Self::default()
     }
 
-    /// The root of all tokens. A task that must end later than others is given a token of its own.
+    /// The root of all tokens, cancelled once the agent has left its cluster, or need not. A task that must end later than others is given a token of its own.
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }
@@ -57,10 +60,26 @@ impl Shutdown {
         self.tracker.spawn(task);
     }
 
-    /// Asks everything to stop. Only the first cause counts.
+    /// Asks the process to end. Only the first cause counts.
     pub fn request(&self, cause: Cause) {
         let _ = self.cause.set(cause);
-        self.token.cancel();
+        self.asked.cancel();
+    }
+
+    /// Asks the process to leave its cluster and to end, and waits until it has left.
+    pub async fn depart(&self) {
+        self.request(Cause::Leave);
+        self.departed.cancelled().await;
+    }
+
+    /// The agent has left its cluster: whoever waits for that is answered.
+    pub fn departed(&self) {
+        self.departed.cancel();
+    }
+
+    /// Whether somebody has asked.
+    pub fn is_requested(&self) -> bool {
+        self.asked.is_cancelled()
     }
 
     /// Why, once somebody has asked.
@@ -70,11 +89,12 @@ impl Shutdown {
 
     /// Waits until somebody asks.
     pub async fn requested(&self) {
-        self.token.cancelled().await;
+        self.asked.cancelled().await;
     }
 
-    /// Waits until every counted task has ended, or for `deadline`; says whether all have.
+    /// Stops everything and waits until every counted task has ended, or for `deadline`; says whether all have.
     pub async fn drain(&self, deadline: Duration) -> bool {
+        self.token.cancel();
         self.tracker.close();
         tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok()
     }
@@ -100,7 +120,7 @@ impl Shutdown {
     }
 
     fn signalled(&self, cause: Cause) {
-        if self.token.is_cancelled() {
+        if self.is_requested() {
             tracing::error!("second signal: the process ends at once");
             std::process::exit(1);
         }
@@ -118,10 +138,11 @@ mod tests {
         let shutdown = Shutdown::new();
         let token = shutdown.token().clone();
         shutdown.spawn(async move { token.cancelled().await });
-        assert!(!shutdown.drain(Duration::from_millis(1)).await);
+        assert!(!shutdown.is_requested());
         shutdown.request(Cause::Terminate);
         shutdown.request(Cause::Interrupt);
         shutdown.requested().await;
+        assert!(!shutdown.token().is_cancelled(), "the agent may have to leave its cluster first");
         assert_eq!(shutdown.cause(), Some(Cause::Terminate));
         assert!(shutdown.drain(Duration::from_secs(30)).await);
     }

@@ -143,6 +143,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
             pools.lan.stop().await;
         }
     }
+    shutdown.departed();
     if !shutdown.drain(DRAIN).await {
         tracing::warn!("some requests did not end within {DRAIN:?} and are broken off");
     }
@@ -281,12 +282,15 @@ async fn await_servers(forward: &Option<Forward>, config: &Config, shutdown: &Sh
 
 /// Registers this server, again until it works: whoever leads may change meanwhile.
 async fn register_self(consensus: &Consensus, identity: &Identity, node: &NodeInput, shutdown: &Shutdown) {
-    while !shutdown.token().is_cancelled() {
+    while !shutdown.is_requested() {
         match leader::reconcile_self(consensus, identity, node).await {
             Ok(()) => return,
             Err(error) => tracing::warn!(%error, "this server can't be registered in the catalog yet"),
         }
-        shutdown.token().run_until_cancelled(tokio::time::sleep(REGISTER_PAUSE)).await;
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = tokio::time::sleep(REGISTER_PAUSE) => {}
+        }
     }
 }
 

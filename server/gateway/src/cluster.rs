@@ -47,8 +47,8 @@ pub(crate) async fn join(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
 }
 
 /// `PUT /v1/agent/leave`
-pub(crate) fn leave(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
-    gateway.service.leave(&ask.caller)?;
+pub(crate) async fn leave(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
+    gateway.service.leave(&ask.caller).await?;
     Ok(Reply::empty())
 }
 

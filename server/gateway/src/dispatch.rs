@@ -188,7 +188,7 @@ async fn write(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> 
         Endpoint::AgentMaintenance => agent::node_maintenance(gateway, ask).await,
         Endpoint::AgentServiceMaintenance => agent::service_maintenance(gateway, ask).await,
         Endpoint::AgentJoin => cluster::join(gateway, ask).await,
-        Endpoint::AgentLeave => cluster::leave(gateway, ask),
+        Endpoint::AgentLeave => cluster::leave(gateway, ask).await,
         Endpoint::AgentForceLeave => cluster::force_leave(gateway, ask),
         Endpoint::EventFire => event::fire(gateway, ask, body).await,
         Endpoint::AutopilotConfiguration => operator::configure(gateway, ask, body).await,

@@ -192,9 +192,8 @@ impl Pool {
         Err(why)
     }
 
-    /// Tells everybody that this member goes, and goes. Nothing is answered any more afterwards.
-    pub async fn leave(&self) {
-        self.shared.left.store(true, std::sync::atomic::Ordering::Release);
+    /// Tells everybody that this member is about to go. It takes part until it does.
+    pub async fn announce_leave(&self) {
         self.drive(|core, now| core.announce_leave(now));
         // By stream as well: a datagram may be lost, and the next one never comes.
         for _ in 0..2 {
@@ -203,6 +202,12 @@ impl Pool {
                 let _ = self.compare_with(&peer.to_string(), false).await;
             }
         }
+    }
+
+    /// Tells everybody that this member goes, and goes. Nothing is answered any more afterwards.
+    pub async fn leave(&self) {
+        self.shared.left.store(true, std::sync::atomic::Ordering::Release);
+        self.announce_leave().await;
         sleep(self.shared.timing.gossip * 4).await;
         self.drive(|core, now| core.depart(now));
         self.write_memory();

@@ -232,7 +232,7 @@ impl AgentService for Face {
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveResponse>, Status> {
         answer(async {
             let (caller, v1::LeaveRequest {}) = open(request)?;
-            self.service.leave(&caller)?;
+            self.service.leave(&caller).await?;
             Ok(v1::LeaveResponse {})
         })
         .await

@@ -5,6 +5,7 @@ pub mod membership;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use gossip::Pool;
 pub use gossip::{Coordinate, Event, JoinReport, Key, KeyAnswers, KeyOperation, Member, NewEvent, PAYLOAD_MAX, Status};
 
@@ -19,8 +20,8 @@ pub struct Pools {
     pub lan: Pool,
     /// All servers of all datacenters; only servers take part.
     pub wan: Option<Pool>,
-    /// Asks the process to leave and to end.
-    pub leave: Arc<dyn Fn() + Send + Sync>,
+    /// Asks the process to leave and to end, and waits until it has left.
+    pub leave: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
 /// Which pool.
@@ -104,12 +105,12 @@ impl Service {
         Ok(self.pool(kind)?.join(addresses).await)
     }
 
-    /// Has this agent leave its cluster and end.
-    pub fn leave(&self, caller: &Caller) -> Result<(), Error> {
+    /// Has this agent leave its cluster and end. Answers when it has left.
+    pub async fn leave(&self, caller: &Caller) -> Result<(), Error> {
         self.authorize(caller, Right::AgentWrite)?;
         self.pool(PoolKind::Lan)?;
         if let Some(pools) = self.pools() {
-            (pools.leave)();
+            (pools.leave)().await;
         }
         Ok(())
     }

@@ -33,9 +33,12 @@ const ROUND: Duration = Duration::from_secs(60);
 /// How often a server is looked at that waits for its vote.
 const LEARNER_LOOK: Duration = Duration::from_millis(500);
 
-/// A node that the pool does not know is taken out of the catalog after this long: a leader that has
+/// A node that the pool does not know is taken out of the catalog, and a server out of the quorum, after this long: a leader that has
 /// just been started may know less than there is.
 const UNKNOWN_KEPT: Duration = Duration::from_secs(10 * 60);
+
+/// Until then it counts as failed, from this long on: it has died while nobody led.
+const UNKNOWN_TRUSTED: Duration = Duration::from_secs(30);
 
 /// Does the leader's duties whenever this server leads, until `stop`. `least` is how many servers the cluster was begun with.
 pub async fn run(service: Service, least: usize, stop: CancellationToken) {
@@ -71,7 +74,15 @@ async fn lead(service: &Service, least: usize) {
     let Some(lan) = service.pools().map(|pools| pools.lan.clone()) else { return std::future::pending().await };
     let mut changes = lan.changes();
     let mut restores = service.hub().follow_resets();
-    let mut duty = Duty { service, least, begun: Instant::now(), known: BTreeSet::new(), well_since: BTreeMap::new() };
+    let mut duty = Duty {
+        service,
+        least,
+        begun: Instant::now(),
+        known: BTreeSet::new(),
+        seen: BTreeSet::new(),
+        refused: BTreeMap::new(),
+        well_since: BTreeMap::new(),
+    };
     loop {
         changes.borrow_and_update();
         restores.borrow_and_update();
@@ -97,6 +108,10 @@ struct Duty<'s> {
     begun: Instant,
     /// Members that this leader has seen.
     known: BTreeSet<String>,
+    /// Servers that it has seen in the pool.
+    seen: BTreeSet<u64>,
+    /// Servers that could not be taken in, moved or taken out, and why.
+    refused: BTreeMap<u64, String>,
     /// Since when each server that has no vote yet is alive and close behind.
     well_since: BTreeMap<u64, Instant>,
 }
@@ -105,42 +120,82 @@ impl Duty<'_> {
     /// Brings the catalog and the quorum in line with the pool. Answers when to look again, if that is
     /// soon.
     async fn round(&mut self, all: &[gossip::Member]) -> Result<Option<Duration>, String> {
-        self.catalog(all).await.map_err(|error| error.to_string())?;
-        self.quorum(all).await
+        let unknown = self.catalog(all).await.map_err(|error| error.to_string())?;
+        let quorum = self.quorum(all).await?;
+        Ok(unknown.into_iter().chain(quorum).min())
     }
 
-    async fn catalog(&mut self, all: &[gossip::Member]) -> Result<(), Error> {
+    /// Answers when a node is to be looked at again that the pool does not know.
+    async fn catalog(&mut self, all: &[gossip::Member]) -> Result<Option<Duration>, Error> {
         let consensus = self.service.consensus();
         let tables = consensus.tables();
         let mut operations = members::operations(&tables, all, &self.service.identity().datacenter);
         let present: BTreeSet<String> = all.iter().map(|member| member.name.clone()).collect();
-        let long = self.begun.elapsed() > UNKNOWN_KEPT;
-        let unknown = tables.nodes().map(|view| view.node.name.to_string()).filter(|name| !present.contains(name));
-        operations.extend(unknown.filter(|name| long || self.known.contains(name)).filter_map(|name| members::forget(&tables, &name)));
+        let led = self.begun.elapsed();
+        let mut waits = false;
+        for name in tables.nodes().map(|view| view.node.name.to_string()).filter(|name| !present.contains(name)) {
+            if led > UNKNOWN_KEPT || self.known.contains(&name) {
+                operations.extend(members::forget(&tables, &name));
+            } else if led > UNKNOWN_TRUSTED {
+                operations.extend(members::show_failed(&tables, &name));
+            } else {
+                waits = true;
+            }
+        }
         for operation in operations {
             if let Outcome::Refused(refusal) = consensus.propose(operation).await?.outcome {
                 tracing::warn!("the catalog refused a member of the pool: {refusal}");
             }
         }
         self.known = present;
-        Ok(())
+        Ok(waits.then(|| (UNKNOWN_TRUSTED + LEARNER_LOOK).saturating_sub(led)))
     }
 
     async fn quorum(&mut self, all: &[gossip::Member]) -> Result<Option<Duration>, String> {
         let consensus = self.service.consensus();
         let datacenter = &self.service.identity().datacenter;
         let servers = described(all, datacenter);
+        let present: BTreeSet<u64> = servers.iter().map(|server| server.id).collect();
+        let long = self.begun.elapsed() > UNKNOWN_KEPT;
+        self.seen.extend(&present);
         // Each step changes what the next one is; more than this many at once means that they undo each other.
+        let mut refused = BTreeMap::new();
         for _ in 0..32 {
             let wanted = consensus.tables().autopilot().value;
             let peers = consensus.status().peers;
             let (stable, waiting) = stable(&mut self.well_since, consensus, &servers, &wanted);
-            let rules = Rules { own: consensus.id(), least: self.least, wanted: &wanted, stable: &stable };
-            let Some(step) = servers::next(&peers, &servers, &rules) else { return Ok(waiting.then_some(LEARNER_LOOK)) };
-            let told = format!("{step:?}");
-            servers::take(consensus, step, datacenter).await.map_err(|why| format!("{told}: {why}"))?;
+            let absent = peers.iter().map(|peer| peer.id).filter(|id| !present.contains(id));
+            let forgotten = absent.filter(|id| long || self.seen.contains(id)).collect();
+            let skipped = refused.keys().copied().collect();
+            let rules = Rules {
+                own: consensus.id(),
+                least: self.least,
+                wanted: &wanted,
+                stable: &stable,
+                forgotten: &forgotten,
+                refused: &skipped,
+            };
+            let Some(step) = servers::next(&peers, &servers, &rules) else {
+                let again = (!refused.is_empty()).then_some(RETRY);
+                self.tell(refused);
+                return Ok(again.or(waiting.then_some(LEARNER_LOOK)));
+            };
+            let (id, told) = (step.server(), format!("{step:?}"));
+            if let Err(why) = servers::take(consensus, step, datacenter).await {
+                refused.insert(id, format!("{told}: {why}"));
+            }
         }
         Ok(None)
+    }
+
+    /// Says why the quorum does not follow the pool, once for each reason.
+    fn tell(&mut self, refused: BTreeMap<u64, String>) {
+        for (id, why) in &refused {
+            if self.refused.get(id) != Some(why) {
+                tracing::warn!(id, "the quorum does not follow the pool yet, and it will be tried again: {why}");
+            }
+        }
+        self.refused = refused;
     }
 }
 

@@ -149,7 +149,7 @@ impl Machine {
         let (prober, mut requests) = mpsc::channel(CHANNEL);
         tokio::spawn(async move { while requests.recv().await.is_some() {} });
         let agent = Agent::new(AgentOptions::new(identity.clone(), node), (consensus.clone(), hub.clone()), prober)?;
-        let pools = Pools { lan: pool.clone(), wan: None, leave: Arc::new(|| {}) };
+        let pools = Pools { lan: pool.clone(), wan: None, leave: Arc::new(|| Box::pin(std::future::ready(()))) };
         let service = Service::new(identity.clone(), limits, consensus.clone(), hub, agent, Some(pools));
         tokio::spawn(membership::follow_addresses(consensus.clone(), pool.clone(), DATACENTER.into(), stop.clone()));
         tokio::spawn(membership::form_first_quorum(consensus.clone(), pool.clone(), identity.clone(), stop.clone()));

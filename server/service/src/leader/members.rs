@@ -19,7 +19,7 @@ pub(super) fn operations(tables: &Tables, members: &[Member], datacenter: &str) 
     let here = members.iter().filter(|member| member.tags.get("dc").is_none_or(|dc| dc == datacenter));
     here.flat_map(|member| match member.status {
         Alive::Alive | Alive::Leaving => [give_way(tables, member), show_alive(tables, member, datacenter)],
-        Alive::Failed => [None, show_failed(tables, member)],
+        Alive::Failed => [None, show_failed(tables, &member.name)],
         Alive::Left => [None, forget(tables, &member.name)],
     })
     .flatten()
@@ -31,7 +31,7 @@ pub(super) fn operations(tables: &Tables, members: &[Member], datacenter: &str) 
 fn give_way(tables: &Tables, member: &Member) -> Option<Operation> {
     let held = &tables.node(&member.name)?.node.id;
     let other = !held.is_empty() && !member.node_id.is_empty() && !held.eq_ignore_ascii_case(&member.node_id);
-    if other { show_failed(tables, member) } else { None }
+    if other { show_failed(tables, &member.name) } else { None }
 }
 
 /// Takes out a node that the pool no longer knows; nothing when it is none of the pool's.
@@ -69,8 +69,9 @@ fn show_alive(tables: &Tables, member: &Member, datacenter: &str) -> Option<Oper
     Some(register(node, same_node, service, Status::Passing, ALIVE))
 }
 
-fn show_failed(tables: &Tables, member: &Member) -> Option<Operation> {
-    let view = tables.node(&member.name)?;
+/// Turns a node's check critical; nothing when it is none of the pool's, or is critical.
+pub(super) fn show_failed(tables: &Tables, name: &str) -> Option<Operation> {
+    let view = tables.node(name)?;
     let check = view.checks.get(SERF_HEALTH)?;
     if check.status == Status::Critical {
         return None;

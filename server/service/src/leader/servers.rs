@@ -4,6 +4,9 @@
 //! A new server follows without a vote first, and gets one when it has been well for a while; one that the
 //! cluster was begun with, or that is needed to have as many as that, gets it at once.
 //!
+//! A server that leaves is taken out while it still votes, so that however many leave, those who stay are never fewer
+//! than the quorum that they need.
+//!
 //! A server that fails keeps its place, because it may come back with its log. Only when there are
 //! more servers than the cluster was begun with has somebody replaced it: then it is taken out, and
 //! only if those that are alive are a majority without it.
@@ -61,6 +64,15 @@ pub(super) enum Step {
     Remove(u64, &'static str),
 }
 
+impl Step {
+    /// The server that it is about.
+    pub(super) fn server(&self) -> u64 {
+        match self {
+            Step::Follow(id, _) | Step::Add(id, _) | Step::Move(id, _) | Step::Remove(id, _) => *id,
+        }
+    }
+}
+
 /// What the quorum is judged by.
 pub(super) struct Rules<'r> {
     /// The leader.
@@ -71,16 +83,20 @@ pub(super) struct Rules<'r> {
     pub(super) wanted: &'r Autopilot,
     /// The servers without a vote that have been well for long enough.
     pub(super) stable: &'r BTreeSet<u64>,
+    /// The servers that the pool does not know any more.
+    pub(super) forgotten: &'r BTreeSet<u64>,
+    /// The servers for which a step could not be done: they must not keep the others waiting.
+    pub(super) refused: &'r BTreeSet<u64>,
 }
 
 /// The next thing to be done, if any. One at a time, so that each is judged by what the one before
 /// it has led to.
 pub(super) fn next(peers: &[Peer], servers: &[Described], rules: &Rules<'_>) -> Option<Step> {
-    let Rules { own, least, wanted, stable } = *rules;
+    let Rules { own, least, wanted, stable, forgotten, refused } = *rules;
     let votes = peers.iter().filter(|peer| peer.voter).count();
     let known: HashMap<u64, &Described> = servers.iter().map(|server| (server.id, server)).collect();
     let alive = |id: &u64| known.get(id).is_some_and(|server| matches!(server.status, Status::Alive | Status::Leaving));
-    for server in servers.iter().filter(|server| server.status == Status::Alive) {
+    for server in servers.iter().filter(|server| server.status == Status::Alive && !refused.contains(&server.id)) {
         match peers.iter().find(|peer| peer.id == server.id) {
             None if votes < least => return Some(Step::Add(server.id, server.server.clone())),
             None => return Some(Step::Follow(server.id, server.server.clone())),
@@ -95,11 +111,14 @@ pub(super) fn next(peers: &[Peer], servers: &[Described], rules: &Rules<'_>) -> 
     }
     let voters: Vec<u64> = peers.iter().filter(|peer| peer.voter).map(|peer| peer.id).collect();
     let living = voters.iter().filter(|id| alive(id)).count();
-    let others = peers.iter().filter(|peer| peer.id != own);
+    let others = peers.iter().filter(|peer| peer.id != own && !refused.contains(&peer.id));
     for peer in others {
         match known.get(&peer.id).map(|server| server.status) {
             // Whoever is to be taken out must not be needed for it.
-            Some(Status::Left) if living > voters.len() / 2 => return Some(Step::Remove(peer.id, "it has left")),
+            Some(Status::Left | Status::Leaving) if living > voters.len() / 2 => return Some(Step::Remove(peer.id, "it leaves")),
+            None if forgotten.contains(&peer.id) && living > voters.len() / 2 => {
+                return Some(Step::Remove(peer.id, "the pool does not know it any more"));
+            }
             Some(Status::Failed) if wanted.cleanup_dead_servers && living > voters.len() / 2 && is_replaced(peer, &voters, rules) => {
                 return Some(Step::Remove(peer.id, "it has failed, and another server has taken its place"));
             }
@@ -179,7 +198,9 @@ mod tests {
     }
 
     fn step_with(peers: &[Peer], servers: &[Described], least: usize, stable: &[u64], wanted: &Autopilot) -> Option<Step> {
-        next(peers, servers, &Rules { own: 1, least, wanted, stable: &stable.iter().copied().collect() })
+        let stable = &stable.iter().copied().collect();
+        let (forgotten, refused) = (&BTreeSet::from([7]), &BTreeSet::from([9]));
+        next(peers, servers, &Rules { own: 1, least, wanted, stable, forgotten, refused })
     }
 
     #[test]
@@ -193,12 +214,32 @@ mod tests {
         assert_eq!(step(&[peer(1, true), peer(2, true)], &two, 1, &[]), None);
         let three = [server(1, Status::Alive), server(2, Status::Alive), server(3, Status::Left)];
         let peers = [peer(1, true), peer(2, true), peer(3, true)];
-        assert_eq!(step(&peers, &three, 3, &[]), Some(Step::Remove(3, "it has left")));
+        assert_eq!(step(&peers, &three, 3, &[]), Some(Step::Remove(3, "it leaves")));
         let moved = [
             server(1, Status::Alive),
             Described { server: Server { name: "s2".into(), address: "10.9.9.9:8300".into() }, ..server(2, Status::Alive) },
         ];
         assert!(matches!(step(&[peer(1, true), peer(2, true)], &moved, 1, &[]), Some(Step::Move(2, _))));
+    }
+
+    #[test]
+    fn who_leaves_is_taken_out_while_it_votes_and_who_was_forgotten_as_soon_as_the_rest_can() {
+        let two = [server(1, Status::Alive), server(2, Status::Leaving)];
+        let out = Some(Step::Remove(2, "it leaves"));
+        assert_eq!(step(&[peer(1, true), peer(2, true)], &two, 2, &[]), out, "one of two can still say yes");
+        let gone = [server(1, Status::Alive), server(2, Status::Left)];
+        assert_eq!(step(&[peer(1, true), peer(2, true)], &gone, 2, &[]), None, "nobody is left to say yes");
+        let three = [server(1, Status::Alive), server(2, Status::Alive)];
+        let with = |id| [peer(1, true), peer(2, true), peer(id, true)];
+        assert!(matches!(step(&with(7), &three, 3, &[]), Some(Step::Remove(7, _))), "it was pruned");
+        assert_eq!(step(&with(8), &three, 3, &[]), None, "this leader may not have heard of it yet");
+    }
+
+    #[test]
+    fn a_server_that_can_not_be_taken_in_keeps_nobody_waiting() {
+        let foreign = [server(9, Status::Alive), server(1, Status::Alive), server(2, Status::Alive)];
+        assert!(matches!(step(&[peer(1, true)], &foreign, 3, &[]), Some(Step::Add(2, _))));
+        assert_eq!(step(&[peer(1, true), peer(2, true)], &foreign, 3, &[]), None);
     }
 
     #[test]
