@@ -68,7 +68,9 @@ pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Strea
         Err(dropped) => dropped,
     };
     let why = match dropped {
-        Dropped::OtherPool => format!("this is the pool `{pool}`, and the request is for another one"),
+        Dropped::OtherPool => format!(
+            "this is the pool `{pool}`, and the request is for another one; datacenters are joined to each other by their servers, with `lictor join -wan`"
+        ),
         Dropped::WrongKey if envelope.keyring.is_some() => {
             format!("the pool `{pool}` is sealed, and the request with none of its keys; give the pool's key with `-encrypt`")
         }

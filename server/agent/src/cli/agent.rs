@@ -31,14 +31,14 @@ impl Validate {
         let flags = AgentFlags { config_paths: self.paths, config_format: self.config_format, ..AgentFlags::default() };
         match Config::load(&flags) {
             Ok(config) => {
-                config.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+                config.warnings.iter().for_each(|warning| complain!("warning: {warning}"));
                 if !self.quiet {
                     print_line("Configuration is valid!")?;
                 }
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) => {
-                eprintln!("Config validation failed: {error}");
+                complain!("Config validation failed: {error}");
                 Ok(ExitCode::FAILURE)
             }
         }

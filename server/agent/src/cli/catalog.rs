@@ -105,7 +105,7 @@ impl Nodes {
         if self.format == Format::Json {
             print_json(&nodes.iter().map(json::node).collect::<Vec<Value>>().into())?;
         } else if nodes.is_empty() {
-            eprintln!("No nodes match");
+            complain!("No nodes match");
         } else {
             self.table(&nodes).print()?;
         }

@@ -90,7 +90,7 @@ impl Exec {
         }
         lines.rest()?;
         let Outcome { meant, ended, failed, absent } = outcome;
-        eprintln!("{ended} of {meant} nodes have run it, {failed} of them with an exit code other than 0; {absent} have not");
+        complain!("{ended} of {meant} nodes have run it, {failed} of them with an exit code other than 0; {absent} have not");
         Ok(match (failed, ended == meant) {
             (0, true) => ExitCode::SUCCESS,
             (0, false) => ExitCode::FAILURE,
@@ -103,34 +103,34 @@ impl Exec {
             News::Started(started) => {
                 outcome.meant = started.nodes.len();
                 if self.verbose {
-                    eprintln!("{} nodes are meant: {}", started.nodes.len(), started.nodes.join(", "));
+                    complain!("{} nodes are meant: {}", started.nodes.len(), started.nodes.join(", "));
                 }
             }
-            News::Begun(_) if self.verbose => eprintln!("{node}: it runs"),
+            News::Begun(_) if self.verbose => complain!("{node}: it runs"),
             News::Begun(_) => {}
             News::Output(output) => lines.take(node, output.stderr, &output.data)?,
             News::Ended(ended) => {
                 lines.end(node)?;
                 outcome.ended += 1;
                 if ended.bytes_dropped > 0 {
-                    eprintln!("{node}: {} bytes of its output were left out", ended.bytes_dropped);
+                    complain!("{node}: {} bytes of its output were left out", ended.bytes_dropped);
                 }
                 if ended.timed_out {
-                    eprintln!("{node}: it ran for too long and was ended");
+                    complain!("{node}: it ran for too long and was ended");
                 }
                 if ended.code != 0 {
                     outcome.failed += 1;
-                    eprintln!("{node}: ended with exit code {}", ended.code);
+                    complain!("{node}: ended with exit code {}", ended.code);
                 }
             }
             News::Refused(refusal) => {
                 outcome.absent += 1;
-                eprintln!("{node}: refused: {}", refusal.message);
+                complain!("{node}: refused: {}", refusal.message);
             }
             News::Missing(missing) => {
                 lines.end(node)?;
                 outcome.absent += 1;
-                eprintln!("{node}: missing: {}", missing.why);
+                complain!("{node}: missing: {}", missing.why);
             }
         }
         Ok(())

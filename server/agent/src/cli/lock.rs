@@ -132,7 +132,7 @@ impl Lock {
             Err(error) => Err(error),
         };
         if timeout_at(Instant::now() + RELEASE_TIMEOUT, layout.release()).await.is_err() {
-            eprintln!("the lock `{prefix}` could not be given back in time; it ends with its session");
+            complain!("the lock `{prefix}` could not be given back in time; it ends with its session");
         }
         result
     }
@@ -186,7 +186,7 @@ impl Lock {
         if code == 0 {
             return Ok(ExitCode::SUCCESS);
         }
-        eprintln!("`{}` ended with exit code {code}", program.join(" "));
+        complain!("`{}` ended with exit code {code}", program.join(" "));
         Ok(if self.child_exit_code { ExitCode::from(CHILD_FAILED) } else { ExitCode::SUCCESS })
     }
 
@@ -225,7 +225,7 @@ impl Lock {
 
     fn tell(&self, what: std::fmt::Arguments<'_>) {
         if self.verbose {
-            eprintln!("{what}");
+            complain!("{what}");
         }
     }
 }
@@ -257,7 +257,7 @@ impl Layout {
                 return "its key was deleted, or given to another session".into();
             }
             if let Err(error) = board.change().await {
-                eprintln!("the lock cannot be watched any more: {error:#}");
+                complain!("the lock cannot be watched any more: {error:#}");
                 return std::future::pending().await;
             }
         }
@@ -269,7 +269,7 @@ impl Layout {
             Layout::Semaphore(semaphore) => semaphore.release().await,
         };
         if let Err(error) = released {
-            eprintln!("the lock could not be given back, and ends with its session: {error:#}");
+            complain!("the lock could not be given back, and ends with its session: {error:#}");
         }
     }
 }

@@ -21,6 +21,11 @@ pub(crate) fn out() -> BufWriter<Stdout> {
     BufWriter::new(io::stdout())
 }
 
+/// Writes one line to standard error. Where nobody reads that any more, there is nobody to be told.
+pub(crate) fn complain(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Prints JSON, indented, with a line end.
 pub(crate) fn print_json(value: &Value) -> io::Result<()> {
     let mut out = out();
@@ -71,11 +76,20 @@ impl fmt::Display for Table {
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
-            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;
         }
         Ok(())
     }
+}
+
+/// A cell as wide as its column. The formatter's own widths end at 65,535.
+fn padded(cell: &str, width: usize) -> String {
+    let blanks = width.saturating_sub(cell.chars().count());
+    let mut padded = String::with_capacity(cell.len() + blanks);
+    padded.push_str(cell);
+    padded.extend(std::iter::repeat_n(' ', blanks));
+    padded
 }
 
 /// `k=v` pairs in the order of their keys, for one cell of a table.
@@ -95,6 +109,18 @@ mod tests {
         table.row(["a".into(), "8f5a7c0e".into(), "dc1".into()]);
         table.row(["größer".into(), String::new(), "dc1".into()]);
         assert_eq!(table.to_string(), "Node    ID        DC\na       8f5a7c0e  dc1\ngrößer            dc1\n");
+    }
+
+    #[test]
+    fn a_cell_may_be_as_long_as_it_likes() {
+        let long = "x".repeat(70_000);
+        let mut table = Table::new(["Value", "Flags"]);
+        table.row([long.clone(), "0".into()]);
+        table.row(["y".into(), "1".into()]);
+        let text = table.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], format!("{long}  0"));
+        assert_eq!((lines[2].len(), lines[2].ends_with("  1")), (70_003, true));
     }
 
     #[test]

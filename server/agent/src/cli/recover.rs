@@ -6,7 +6,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -48,7 +48,7 @@ impl Recover {
         expect_distinct(&directories)?;
         let mut survivors = Vec::new();
         for directory in directories {
-            survivors.push(Survivor::read(directory).with_context(|| format!("cannot recover from `{}`", directory.display()))?);
+            survivors.push(Survivor::read(directory).map_err(|error| unreadable(directory, error))?);
         }
         show(&survivors)?;
         let chosen = newest(&survivors).context("there is nothing to recover from")?;
@@ -106,6 +106,16 @@ fn expect_one_cluster(survivors: &[Survivor], chosen: usize) -> anyhow::Result<(
         }
     }
     Ok(())
+}
+
+/// What is wrong with a directory. No server stops of it: none runs.
+fn unreadable(directory: &Path, error: consensus::Error) -> anyhow::Error {
+    let named = format!("`{}`", directory.display());
+    match error {
+        consensus::Error::Fatal(why) if why.starts_with(&named) => anyhow::anyhow!("cannot recover from {why}"),
+        consensus::Error::Fatal(why) => anyhow::anyhow!("cannot recover from {named}: {why}"),
+        other => anyhow::Error::new(other).context(format!("cannot recover from {named}")),
+    }
 }
 
 fn called(server: &Survivor) -> String {
@@ -213,4 +223,19 @@ fn agreed() -> anyhow::Result<bool> {
     let mut answer = String::new();
     input.lock().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_none_is_named_once_and_no_server_is_said_to_stop() {
+        let empty = tempfile::tempdir().unwrap();
+        let named = format!("`{}`", empty.path().display());
+        let refused = Survivor::read(empty.path()).map_err(|error| unreadable(empty.path(), error));
+        let text = refused.err().expect("an empty directory is no server's").to_string();
+        assert!(text.starts_with(&format!("cannot recover from {named}: it is not the data directory")), "{text}");
+        assert!(text.matches(&named).count() == 1 && !text.contains("stops"), "{text}");
+    }
 }

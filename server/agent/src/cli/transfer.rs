@@ -172,7 +172,7 @@ impl Import {
             }
             out.flush()?;
             for (key, error) in &failures {
-                eprintln!("Error! Did not import {}: {error}", String::from_utf8_lossy(key));
+                complain!("Error! Did not import {}: {error}", String::from_utf8_lossy(key));
             }
             progress.add(batch.len(), failures.len());
         }
@@ -238,7 +238,7 @@ impl Progress {
         self.failed += failed;
         if self.wanted && (self.told.elapsed() >= PROGRESS_INTERVAL || self.done == self.total) {
             self.told = Instant::now();
-            eprintln!("{} of {} keys, {} %", self.done, self.total, self.done * 100 / self.total.max(1));
+            complain!("{} of {} keys, {} %", self.done, self.total, self.done * 100 / self.total.max(1));
         }
     }
 

@@ -120,7 +120,7 @@ impl Keeper {
         let sessions = self.client.sessions();
         let destroyed = timeout(ANSWER_TIMEOUT, sessions.destroy(&self.id, &self.datacenter)).await;
         if !matches!(destroyed, Ok(Ok(_))) {
-            eprintln!("session {} could not be ended; it expires after {TTL:?}", self.id);
+            complain!("session {} could not be ended; it expires after {TTL:?}", self.id);
         }
     }
 }
