@@ -1,15 +1,12 @@
 //! Where the cluster stands, and how it is changed: `/v1/status/`, `/v1/agent/join` and its like,
-//! `/v1/operator/`, `/v1/coordinate/`.
+//! `/v1/operator/`.
 
-use axum::body::Body;
-use http::Method;
-use service::cluster::{Coordinate, Key, KeyOperation, PoolKind};
-use state::Str;
+use service::cluster::PoolKind;
 
 use crate::Gateway;
 use crate::json::Json;
 use crate::reply::Reply;
-use crate::request::{self, Ask};
+use crate::request::Ask;
 use crate::status::{Fault, Outcome};
 
 /// Which pool a request is about.
@@ -109,104 +106,4 @@ pub(crate) async fn transfer_leader(gateway: &Gateway, ask: &Ask) -> Outcome<Rep
         json.name("Success").flag(true);
     });
     Ok(gateway.json(ask, json))
-}
-
-/// `/v1/operator/keyring`: GET lists, POST installs, PUT uses, DELETE removes.
-pub(crate) async fn keyring(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome<Reply> {
-    let operation = if ask.method == Method::GET {
-        KeyOperation::List
-    } else {
-        let body = request::read(&ask.headers, body, 4096).await?;
-        let text: serde_json::Value =
-            serde_json::from_slice(&body).map_err(|error| Fault::bad(format!("Request decode failed: {error}")))?;
-        let key = text.get("Key").and_then(|key| key.as_str()).unwrap_or_default();
-        let key = Key::from_base64(key).map_err(|error| Fault::bad(error.to_string()))?;
-        match ask.method {
-            Method::POST => KeyOperation::Install(key),
-            Method::PUT => KeyOperation::Use(key),
-            _ => KeyOperation::Remove(key),
-        }
-    };
-    let answers = gateway.service.gossip_keys(&ask.caller, PoolKind::Lan, operation.clone()).await?;
-    let failed: Vec<String> = answers.iter().filter_map(|(name, keys)| Some(format!("{name}: {}", keys.as_ref().err()?))).collect();
-    if !failed.is_empty() {
-        return Err(Fault::server(failed.join("; ")));
-    }
-    if operation != KeyOperation::List {
-        return Ok(Reply::empty());
-    }
-    let (mut all, mut primary) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
-    for keys in answers.values().flatten() {
-        keys.iter().for_each(|key| *all.entry(key.to_base64()).or_insert(0u64) += 1);
-        keys.iter().take(1).for_each(|key| *primary.entry(key.to_base64()).or_insert(0u64) += 1);
-    }
-    let mut json = Json::new();
-    json.array(|json| {
-        json.object(|json| {
-            json.name("WAN").flag(false);
-            json.name("Datacenter").text(&gateway.service.identity().datacenter);
-            json.name("Segment").text("");
-            for (name, keys) in [("Keys", &all), ("PrimaryKeys", &primary)] {
-                json.name(name).object(|json| keys.iter().for_each(|(key, count)| _ = json.key(key).number(*count)));
-            }
-            json.name("NumNodes").number(answers.len() as u64);
-        });
-    });
-    Ok(gateway.json(ask, json))
-}
-
-/// `GET /v1/coordinate/datacenters`: where the servers of each datacenter are.
-pub(crate) fn datacenters(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
-    let by_datacenter = gateway.service.coordinates_by_datacenter(&ask.caller)?;
-    let mut json = Json::new();
-    json.array(|json| {
-        for (datacenter, servers) in &by_datacenter {
-            json.object(|json| {
-                json.name("Datacenter").text(datacenter);
-                json.name("AreaID").text("WAN");
-                json.name("Coordinates").array(|json| {
-                    for (name, at) in servers {
-                        place(json, name, at);
-                    }
-                });
-            });
-        }
-    });
-    Ok(gateway.json(ask, json))
-}
-
-/// `GET /v1/coordinate/nodes` and `/v1/coordinate/node/:name`
-pub(crate) fn coordinates(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
-    let wanted: Str = ask.rest_text().as_ref().into();
-    let all = gateway.service.coordinates(&ask.caller, PoolKind::Lan)?;
-    let chosen: Vec<_> = all.iter().filter(|(name, _)| wanted.is_empty() || **name == *wanted).collect();
-    if !wanted.is_empty() && chosen.is_empty() {
-        return Err(Fault::missing(""));
-    }
-    let mut json = Json::new();
-    json.array(|json| {
-        for (name, at) in chosen {
-            place(json, name, at);
-        }
-    });
-    Ok(gateway.json(ask, json))
-}
-
-/// A node and where it is.
-fn place(json: &mut Json, node: &str, at: &Coordinate) {
-    json.object(|json| {
-        json.name("Node").text(node);
-        json.name("Segment").text("");
-        json.name("Coord");
-        coordinate(json, at);
-    });
-}
-
-pub(crate) fn coordinate(json: &mut Json, at: &Coordinate) {
-    json.object(|json| {
-        json.name("Vec").array(|json| at.vec.iter().for_each(|length| _ = json.float(*length)));
-        json.name("Error").float(at.error);
-        json.name("Adjustment").float(at.adjustment);
-        json.name("Height").float(at.height);
-    });
 }

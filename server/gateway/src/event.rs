@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use http::StatusCode;
 use service::cluster::{Event, NewEvent, PAYLOAD_MAX};
 use tokio::time::{Instant, timeout_at};
 
@@ -22,7 +23,7 @@ pub(crate) async fn fire(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome<Re
         return Err(Fault::bad("Missing name"));
     }
     // One byte more than allowed, so that what is too large is refused by the rule and in its words.
-    let payload = request::read(&ask.headers, body, 16 * PAYLOAD_MAX).await?.to_vec();
+    let payload = request::read(&ask.headers, body, 16 * PAYLOAD_MAX).await.map_err(too_large)?.to_vec();
     let filter = |name: &str| ask.params.get(name).unwrap_or_default().to_owned();
     let (node_filter, service_filter, tag_filter) = (filter("node"), filter("service"), filter("tag"));
     let event = NewEvent { name, payload, node_filter, service_filter, tag_filter };
@@ -30,6 +31,14 @@ pub(crate) async fn fire(gateway: &Gateway, ask: &Ask, body: Body) -> Outcome<Re
     let mut json = Json::new();
     shape(&mut json, &fired, 0);
     Ok(gateway.json(ask, json))
+}
+
+/// No setting changes how large an event may be.
+fn too_large(mut fault: Fault) -> Fault {
+    if fault.status == StatusCode::PAYLOAD_TOO_LARGE {
+        fault.text = format!("the payload of an event has at most {PAYLOAD_MAX} bytes; put what is larger under a key, and name it");
+    }
+    fault
 }
 
 /// `GET /v1/event/list`: blocks until an event comes that is not the one of `index`.

@@ -15,6 +15,7 @@ mod cache;
 mod carry;
 mod catalog;
 mod cluster;
+mod coordinate;
 mod decode;
 mod definition;
 mod dispatch;
@@ -22,6 +23,7 @@ mod duration;
 mod event;
 mod health;
 mod json;
+mod keyring;
 mod kv;
 mod metrics;
 mod near;
@@ -117,6 +119,7 @@ pub(crate) struct Gateway {
     pub(crate) service: Service,
     pub(crate) options: GatewayOptions,
     pub(crate) cache: cache::Cache,
+    pub(crate) coordinates: coordinate::Board,
 }
 
 /// The routes of the whole face.
@@ -125,6 +128,6 @@ pub(crate) struct Gateway {
 /// methods differ from those that Consul's clients know.
 pub fn router(service: Service, options: GatewayOptions) -> axum::Router {
     let cache = cache::Cache::new(options.cache_bytes_max);
-    let gateway = Arc::new(Gateway { service, options, cache });
+    let gateway = Arc::new(Gateway { service, options, cache, coordinates: coordinate::Board::default() });
     axum::Router::new().fallback_service(tower::service_fn(move |request| dispatch::dispatch(gateway.clone(), request)))
 }

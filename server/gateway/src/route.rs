@@ -110,7 +110,7 @@ impl Endpoint {
 
     /// Whether every agent answers it by itself.
     pub(crate) fn is_local(self) -> bool {
-        self.is_of_this_agent() || matches!(self, Endpoint::EventFire | Endpoint::EventList | Endpoint::Keyring | Endpoint::Coordinates)
+        self.is_of_this_agent() || matches!(self, Endpoint::EventFire | Endpoint::EventList | Endpoint::Coordinates)
     }
 
     /// Whether only the leader can do it.
@@ -135,6 +135,7 @@ impl Endpoint {
                 | SessionInfo
                 | SessionNode
                 | SessionList
+                | Coordinates
         )
     }
 }

@@ -13,6 +13,7 @@ use service::filter::{self, Selectable, Selected};
 use crate::Gateway;
 use crate::catalog::chosen;
 use crate::cluster;
+use crate::coordinate;
 use crate::json::Json;
 use crate::metrics as parse;
 use crate::reply::{Content, Reply};
@@ -50,7 +51,7 @@ pub(crate) fn about(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
         json.name("DebugConfig").raw(&debug_config(gateway).to_string());
         json.name("Coord");
         match gateway.service.own_coordinate() {
-            Some(at) => cluster::coordinate(json, &at),
+            Some(at) => coordinate::coordinate(json, &at),
             None => _ = json.raw("null"),
         }
         json.name("Member");

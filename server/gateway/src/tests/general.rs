@@ -248,3 +248,14 @@ async fn nothing_that_is_sent_breaks_a_handler() {
         assert!(!internal, "{uri} {body:?}: {}", got.text());
     }
 }
+
+#[tokio::test]
+async fn flags_of_the_keyring_are_bounded() {
+    let rig = Rig::start().await;
+    for (path, what) in [("?relay-factor=6", "from 0 to 5"), ("?relay-factor=-1", "from 0 to 5"), ("?local-only=x", "true or false")] {
+        let got = rig.get(&format!("/v1/operator/keyring{path}")).await;
+        assert!(got.status == 400 && got.text().contains(what), "{path}: {:?}", got.told());
+    }
+    let got = rig.put("/v1/operator/keyring?local-only=1", r#"{"Key": "x"}"#).await;
+    assert!(got.status == 400 && got.text().contains("GET only"), "{:?}", got.told());
+}
