@@ -127,8 +127,8 @@ async fn every_refusal_has_a_reason() {
 async fn what_is_still_to_come_says_so() {
     let node = Node::dev();
     let channel = node.client().await.channel();
-    let sorted = v1::ListNodesRequest { near: "some-node".into(), ..Default::default() };
-    let refused = v1::catalog_service_client::CatalogServiceClient::new(channel).list_nodes(sorted).await.unwrap_err();
+    let chosen = v1::ListMembersRequest { filter: "Name == x".into(), ..Default::default() };
+    let refused = v1::agent_service_client::AgentServiceClient::new(channel).list_members(chosen).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented, "{refused:?}");
     assert_eq!(refused.get_details_error_info().unwrap().reason, "NOT_IMPLEMENTED");
 }

@@ -10,8 +10,9 @@ use state::{Deregistration, Instance, Registration, Service as ServiceRow};
 use tonic::{Request, Response, Status};
 
 use crate::caller::open;
-use crate::convert::common::{fence as proof, local_meta, meta, no_near, pairs, read_options, strs, write_meta, write_to};
+use crate::convert::common::{fence as proof, local_meta, meta, pairs, read_options, strs, write_meta, write_to};
 use crate::convert::{check, node, service as convert, watch as watching};
+use crate::near::{self, Order};
 use crate::page::{RowKey, page};
 use crate::serve::Face;
 use crate::status::{answer, invalid};
@@ -23,9 +24,9 @@ pub(crate) fn filter<T: Selectable>(text: &str) -> Result<Option<Filter>, Error>
 }
 
 /// What instances are ordered by.
-pub(crate) fn instance_key(instance: &impl AsRef<Instance>) -> RowKey {
+pub(crate) fn instance_key(order: &Order<'_>, instance: &impl AsRef<Instance>) -> RowKey {
     let instance = instance.as_ref();
-    (instance.node.name.to_lowercase(), instance.service.id.to_string())
+    order.key(&instance.node.name, (instance.node.name.to_lowercase(), instance.service.id.to_string()))
 }
 
 #[tonic::async_trait]
@@ -78,11 +79,12 @@ impl CatalogService for Face {
         answer(async {
             let (caller, request) = open(request)?;
             let v1::ListNodesRequest { options, node_meta, filter: text, near, page_size, page_token } = request;
-            no_near(&near)?;
+            let near = near::node(&self.service, &caller, &near);
             let filter = filter::<state::Node>(&text)?;
             let mut found = self.service.catalog_nodes(&caller, &read_options(options)?, None, &pairs(node_meta)).await?;
             found.value.retain(|row| filter.as_ref().is_none_or(|filter| filter.matches(&**row)));
-            let key = |row: &std::sync::Arc<state::Node>| (row.name.to_lowercase(), String::new());
+            let order = Order::from(&self.service, &near);
+            let key = |row: &std::sync::Arc<state::Node>| order.key(&row.name, (row.name.to_lowercase(), String::new()));
             let (rows, next_page_token) = page(found.value, key, page_size, &page_token, self.service.limits().page_size_max)?;
             let nodes = rows.iter().map(|row| node::node(row)).collect();
             Ok(v1::ListNodesResponse { meta: Some(meta(found.meta)), nodes, next_page_token })
@@ -116,13 +118,14 @@ impl CatalogService for Face {
         answer(async {
             let (caller, request) = open(request)?;
             let v1::ListServiceInstancesRequest { options, service, tags, node_meta, filter: text, near, page_size, page_token } = request;
-            no_near(&near)?;
+            let near = near::node(&self.service, &caller, &near);
             let filter = filter::<ServiceNode<'_>>(&text)?;
             let (read, tags, node_meta) = (read_options(options)?, strs(tags), pairs(node_meta));
             let mut found = self.service.catalog_service(&caller, &read, None, &service, &tags, &node_meta).await?;
             found.value.retain(|row| filter.as_ref().is_none_or(|filter| filter.matches(&ServiceNode(row))));
             let size_max = self.service.limits().page_size_max;
-            let (rows, next_page_token) = page(found.value, instance_key, page_size, &page_token, size_max)?;
+            let order = Order::from(&self.service, &near);
+            let (rows, next_page_token) = page(found.value, |row| instance_key(&order, row), page_size, &page_token, size_max)?;
             let instances = rows.iter().map(|row| convert::instance_without_checks(row)).collect();
             Ok(v1::ListServiceInstancesResponse { meta: Some(meta(found.meta)), instances, next_page_token })
         })

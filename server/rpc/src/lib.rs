@@ -21,6 +21,7 @@ mod health;
 mod kv;
 mod listener;
 mod lock;
+mod near;
 mod operator;
 mod options;
 mod page;

@@ -2,8 +2,9 @@
 
 pub mod membership;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use gossip::Pool;
@@ -49,9 +50,14 @@ impl Service {
             (PoolKind::Wan, Some(wan)) => Ok(wan),
             (PoolKind::Wan, None) => {
                 let message = "this agent takes no part in the pool between datacenters; only servers do, with `ports.serf_wan` set";
-                Err(Error::new(Reason::PreconditionFailed, message))
+                Err(Error::new(Reason::PreconditionFailed, message).with("pool", "absent"))
             }
         }
+    }
+
+    /// Whether this agent takes part in a pool.
+    pub fn takes_part(&self, kind: PoolKind) -> bool {
+        self.pool(kind).is_ok()
     }
 
     /// The members of a pool that the caller may see.
@@ -59,6 +65,7 @@ impl Service {
         self.authorize(caller, Right::AgentRead)?;
         match self.pool(kind) {
             Ok(pool) => Ok(pool.members()),
+            Err(_) if kind == PoolKind::Wan && !self.identity().server => Ok(Vec::new()),
             Err(_) => Ok(vec![self.this_member(kind)]),
         }
     }
@@ -130,7 +137,7 @@ impl Service {
         }
         for (what, filter) in [("node", &event.node_filter), ("service", &event.service_filter), ("tag", &event.tag_filter)] {
             regex::Regex::new(filter)
-                .map_err(|error| Error::new(Reason::InvalidFilter, format!("the {what} filter is no regular expression: {error}")))?;
+                .map_err(|error| Error::invalid(format!("the {what} filter `{filter}` is no regular expression: {error}")))?;
         }
         if event.service_filter.is_empty() && !event.tag_filter.is_empty() {
             return Err(Error::new(Reason::InvalidArgument, "a tag filter needs a service filter; give the service whose tags are meant"));
@@ -201,23 +208,29 @@ impl Service {
         Ok(found)
     }
 
+    /// Tells how far nodes are from the node `near`, by their names; what was not heard of is farthest.
+    /// `None` when nothing is known of `near` itself.
+    pub fn distances_from<'a>(&'a self, near: &'a str) -> Option<impl Fn(&str) -> Duration + Send + Sync + 'a> {
+        let pool = self.pool(PoolKind::Lan).ok()?;
+        let from = pool.coordinate_of(near)?;
+        Some(move |name: &str| match name == near {
+            true => Duration::ZERO,
+            false => pool.coordinate_of(name).map_or(Duration::MAX, |at| from.distance(&at)),
+        })
+    }
+
     /// Sorts by the round trip from the node `near`; what was not heard of comes last, and equals stay
     /// as they are. A node that nobody knows leaves everything as it is.
     pub fn sort_by_distance<T>(&self, near: &str, rows: &mut [T], node: impl Fn(&T) -> &str) {
-        let Ok(pool) = self.pool(PoolKind::Lan) else { return };
-        let Some(from) = pool.coordinate_of(near) else { return };
-        let mut known: std::collections::HashMap<String, Option<std::time::Duration>> = std::collections::HashMap::new();
+        let Some(distance) = self.distances_from(near) else { return };
+        let mut known: HashMap<String, Duration> = HashMap::new();
         for row in rows.iter() {
             let name = node(row);
             if !known.contains_key(name) {
-                let distance = match name == near {
-                    true => Some(std::time::Duration::ZERO),
-                    false => pool.coordinate_of(name).map(|at| from.distance(&at)),
-                };
-                known.insert(name.to_owned(), distance);
+                known.insert(name.to_owned(), distance(name));
             }
         }
-        rows.sort_by_key(|row| known.get(node(row)).copied().flatten().unwrap_or(std::time::Duration::MAX));
+        rows.sort_by_key(|row| known.get(node(row)).copied().unwrap_or(Duration::MAX));
     }
 
     /// The datacenters that can be asked: this one, then the others by their round-trip time.
@@ -225,18 +238,18 @@ impl Service {
         let own = self.identity().datacenter.to_string();
         let Some(wan) = self.pools().and_then(|pools| pools.wan.as_ref()) else { return vec![own] };
         let here = wan.coordinate();
-        let mut nearest: BTreeMap<String, Vec<std::time::Duration>> = BTreeMap::new();
+        let mut nearest: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
         for member in wan.members() {
             let Some(datacenter) = member.tags.get("dc").filter(|dc| **dc != own) else { continue };
             let trips = nearest.entry(datacenter.clone()).or_default();
             trips.extend(wan.coordinate_of(&member.name).map(|there| here.distance(&there)));
         }
-        let mut others: Vec<(std::time::Duration, String)> = nearest
+        let mut others: Vec<(Duration, String)> = nearest
             .into_iter()
             .map(|(datacenter, mut trips)| {
                 trips.sort();
                 // The median: one far server does not move a datacenter.
-                (trips.get(trips.len() / 2).copied().unwrap_or(std::time::Duration::MAX), datacenter)
+                (trips.get(trips.len() / 2).copied().unwrap_or(Duration::MAX), datacenter)
             })
             .collect();
         others.sort();
@@ -277,9 +290,39 @@ impl Service {
                 living.filter(|id| others.contains(id)).collect()
             }
         };
-        let chosen = to.map_or_else(|| alive.first().copied(), |to| others.contains(&to).then_some(to));
-        let chosen = chosen.ok_or_else(|| Error::new(Reason::PreconditionFailed, "there is no other voter that could lead"))?;
+        let chosen = next_leader(to, consensus.id(), &others, &alive)?;
         consensus.transfer_leadership(chosen).await?;
         Ok(consensus.leader_id().unwrap_or(chosen))
+    }
+}
+
+/// Who is to lead: the server that was asked for, or any other voter that is alive.
+fn next_leader(asked: Option<u64>, leads: u64, others: &[u64], alive: &[u64]) -> Result<u64, Error> {
+    match asked {
+        None => alive.first().copied().ok_or_else(|| {
+            Error::new(Reason::PreconditionFailed, "there is no other voter alive that could lead; `operator raft list-peers` lists them")
+        }),
+        Some(id) if id == leads => {
+            Err(Error::new(Reason::PreconditionFailed, format!("server `{id}` leads already; name another one, or none to leave it open")))
+        }
+        Some(id) if others.contains(&id) => Ok(id),
+        Some(id) => {
+            let message = format!("no voter of the quorum is server `{id}`; `operator raft list-peers` lists them");
+            Err(Error::new(Reason::UnknownNode, message).with("id", id))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leadership_goes_to_who_was_named_and_a_stranger_is_told_apart_from_nobody() {
+        let told = |asked, alive: &[u64]| next_leader(asked, 1, &[2, 3], alive).map_err(|error| error.message);
+        assert_eq!((told(Some(3), &[2]), told(None, &[2])), (Ok(3), Ok(2)));
+        assert!(told(Some(77), &[2]).unwrap_err().contains("no voter of the quorum is server `77`"));
+        assert!(told(Some(1), &[2]).unwrap_err().contains("leads already"));
+        assert!(told(None, &[]).unwrap_err().contains("no other voter alive"));
     }
 }

@@ -7,7 +7,7 @@ use ::service::{Consistency, Error, Meta, ReadOptions, Service};
 use proto::v1;
 use state::{Fence, LogIndex, SessionId, Str};
 
-use crate::status::{invalid, not_implemented};
+use crate::status::invalid;
 
 /// How to read; left out, it means this datacenter, linearizable.
 pub(crate) fn read_options(options: Option<v1::ReadOptions>) -> Result<ReadOptions, Error> {
@@ -122,11 +122,6 @@ pub(crate) fn fence(fence: Option<v1::Fence>) -> Result<Option<Fence>, Error> {
 /// A proof of holding a lock, for the wire.
 pub(crate) fn wire_fence(fence: &Fence) -> v1::Fence {
     v1::Fence { key: fence.key.to_vec().into(), token: fence.token.0 }
-}
-
-/// Rows cannot be sorted by distance before distances are measured.
-pub(crate) fn no_near(near: &str) -> Result<(), Error> {
-    if near.is_empty() { Ok(()) } else { Err(not_implemented("near")) }
 }
 
 /// Free pairs as they are stored.
