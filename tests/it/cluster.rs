@@ -314,6 +314,10 @@ fn lists_are_sorted_from_a_node_and_the_round_trip_between_two_is_told() {
         Some(fleet.clients[0].get("/v1/catalog/nodes?near=_agent").json()).filter(|rows| rows[0]["Node"] == "dc1-client-0")
     );
     assert_eq!(mine.as_array().unwrap().len(), 3);
+    for (near, first) in [("dc1-server-1", "dc1-server-1"), ("_agent", "dc1-client-0")] {
+        let listed = || fleet.clients[0].cli(&["catalog", "nodes", &format!("-near={near}")]).stdout;
+        eventually!(PATIENCE, listed().lines().nth(1).is_some_and(|row| row.starts_with(first)), "over gRPC too, from {near}");
+    }
     let told = fleet.clients[0].cli(&["rtt", "dc1-server-0", "dc1-server-1"]);
     assert!(told.stdout.starts_with("Estimated dc1-server-0 <-> dc1-server-1 rtt: "), "{}{}", told.stdout, told.stderr);
     assert_eq!(fleet.clients[0].cli(&["rtt", "dc1-server-0", "nobody"]).code, Some(1));
@@ -339,7 +343,8 @@ fn gossip_is_sealed_and_its_key_is_changed_under_way() {
     let listed = server.cli(&["keyring", "-list"]).stdout;
     assert!(listed.contains(&new) && listed.contains("[2/2]") && !listed.contains(&key), "{listed}");
     let keys = server.get("/v1/operator/keyring").json();
-    assert_eq!(keys[0]["PrimaryKeys"][&new], 2);
+    let counts: Vec<_> = keys.as_array().unwrap().iter().map(|ring| (&ring["WAN"], &ring["PrimaryKeys"][&new])).collect();
+    assert_eq!(counts, [(&true.into(), &1.into()), (&false.into(), &2.into())], "both pools of a server seal with it");
     assert_eq!(old.cli(&["keyring", "-list"]).code, Some(1), "what is not sealed has no keys");
 }
 

@@ -9,6 +9,7 @@ mod checks;
 mod cli;
 mod cluster;
 mod crash;
+mod datacenters;
 mod debug;
 mod disk_full;
 mod dns;

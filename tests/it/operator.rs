@@ -52,7 +52,7 @@ async fn what_only_the_leader_can_do_works_by_way_of_any_server() {
     let fleet = Fleet::start("dc1", 3, 1);
     let by_way_of = &fleet.servers[follower(&fleet)];
     let before = by_way_of.get("/v1/status/leader").text();
-    let next = by_way_of.client().await.operator().transfer_leader(0).await.unwrap().expect("somebody leads");
+    let next = by_way_of.client().await.operator().transfer_leader(0, "").await.unwrap().expect("somebody leads");
     eventually!(PATIENCE, by_way_of.get("/v1/status/leader").text() == format!("\"{}\"", next.address), "the one that was told leads");
     assert_ne!(by_way_of.get("/v1/status/leader").text(), before);
     let unknown = fleet.clients[0].cli(&["operator", "raft", "remove-peer", "-id=1"]).exited(1);

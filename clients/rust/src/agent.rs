@@ -295,18 +295,20 @@ impl<'a> Agent<'a> {
         Ok(())
     }
 
-    /// Tells where the members of a pool are in the network.
+    /// Tells where the members of a pool are in the network, as a server of `datacenter` has heard it, or
+    /// if that is empty the agent.
     ///
     /// ```no_run
     /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
     /// use lictor_client::v1::Pool;
-    /// println!("{:?}", client.agent().coordinates(Pool::Lan).await?);
+    /// println!("{:?}", client.agent().coordinates(Pool::Lan, "").await?);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn coordinates(&self, pool: v1::Pool) -> Result<Vec<v1::Coordinate>, Error> {
+    pub async fn coordinates(&self, pool: v1::Pool, datacenter: &str) -> Result<Vec<v1::Coordinate>, Error> {
         let send = |channel, request| async move { self.stub(channel).list_coordinates(request).await };
-        let v1::ListCoordinatesResponse { coordinates } = self.pool.call(v1::ListCoordinatesRequest { pool: pool.into() }, send).await?;
+        let request = v1::ListCoordinatesRequest { pool: pool.into(), datacenter: datacenter.to_owned() };
+        let v1::ListCoordinatesResponse { coordinates } = self.pool.call(request, send).await?;
         Ok(coordinates)
     }
 

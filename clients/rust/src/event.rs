@@ -47,18 +47,20 @@ impl<'a> Events<'a> {
         event.ok_or_else(|| Error::Contract("the answer has no event".into()))
     }
 
-    /// Lists the latest events that concern the agent, oldest first; only those called `name`, unless
-    /// it is empty.
-    pub async fn list(&self, name: &str) -> Result<Vec<v1::Event>, Error> {
-        let request = v1::EventServiceListRequest { name: name.to_owned() };
+    /// Lists the latest events that concern the agent, or a server of `datacenter` unless that is empty,
+    /// oldest first; only those called `name`, unless it is empty.
+    pub async fn list(&self, name: &str, datacenter: &str) -> Result<Vec<v1::Event>, Error> {
+        let request = v1::EventServiceListRequest { name: name.to_owned(), datacenter: datacenter.to_owned() };
         let send = |channel, request| async move { EventServiceClient::new(channel).list(request).await };
         let v1::EventServiceListResponse { events } = self.pool.call(request, send).await?;
         Ok(events)
     }
 
-    /// Events from now on, or from after the event `after_id`.
-    pub async fn subscribe(&self, name: &str, after_id: &str) -> Result<EventStream, Error> {
-        let request = v1::EventServiceSubscribeRequest { name: name.to_owned(), after_id: after_id.to_owned() };
+    /// Events from now on, or from after the event `after_id`, as the agent sees them, or a server of
+    /// `datacenter` unless that is empty.
+    pub async fn subscribe(&self, name: &str, after_id: &str, datacenter: &str) -> Result<EventStream, Error> {
+        let (name, after_id, datacenter) = (name.to_owned(), after_id.to_owned(), datacenter.to_owned());
+        let request = v1::EventServiceSubscribeRequest { name, after_id, datacenter };
         let send = |channel, request| async move { EventServiceClient::new(channel).subscribe(request).await };
         let stream = self.pool.stream(request, send).await?;
         Ok(EventStream { stream })

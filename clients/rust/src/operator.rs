@@ -40,30 +40,32 @@ impl<'a> Operator<'a> {
         Answer::new(response, meta)
     }
 
-    /// Takes a server out of the quorum, by its number in the log.
+    /// Takes a server out of the quorum of `datacenter` (empty is that of the agent), by its number in
+    /// the log.
     ///
     /// ```no_run
     /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
-    /// client.operator().remove_peer(1742).await?;
+    /// client.operator().remove_peer(1742, "").await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn remove_peer(&self, id: u64) -> Result<(), Error> {
-        let request = v1::RemovePeerRequest { options: None, peer: Some(v1::remove_peer_request::Peer::Id(id)) };
+    pub async fn remove_peer(&self, id: u64, datacenter: &str) -> Result<(), Error> {
+        let request = v1::RemovePeerRequest { options: write_options(datacenter), peer: Some(v1::remove_peer_request::Peer::Id(id)) };
         let send = |channel, request| async move { OperatorServiceClient::new(channel).remove_peer(request).await };
         self.pool.call(request, send).await.map(drop)
     }
 
-    /// Hands leadership to the server `id`, or with 0 to any that is alive. Answers the new leader.
+    /// Hands leadership of `datacenter` (empty is that of the agent) to the server `id`, or with 0 to any
+    /// that is alive. Answers the new leader.
     ///
     /// ```no_run
     /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
-    /// println!("{:?}", client.operator().transfer_leader(0).await?);
+    /// println!("{:?}", client.operator().transfer_leader(0, "").await?);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn transfer_leader(&self, id: u64) -> Result<Option<v1::Peer>, Error> {
-        let request = v1::TransferLeaderRequest { options: None, id };
+    pub async fn transfer_leader(&self, id: u64, datacenter: &str) -> Result<Option<v1::Peer>, Error> {
+        let request = v1::TransferLeaderRequest { options: write_options(datacenter), id };
         let send = |channel, request| async move { OperatorServiceClient::new(channel).transfer_leader(request).await };
         let v1::TransferLeaderResponse { meta: _, leader } = self.pool.call(request, send).await?;
         Ok(leader)
@@ -125,17 +127,18 @@ impl<'a> Operator<'a> {
         Ok(configuration.unwrap_or_default())
     }
 
-    /// Has every member of a pool do something with the keys that gossip is sealed with.
+    /// Has every member of a pool do something with the keys that gossip is sealed with: of the LAN pool
+    /// of `datacenter` (empty is that of the agent), or of the WAN pool.
     ///
     /// ```no_run
     /// # async fn run(client: lictor_client::Client) -> Result<(), lictor_client::Error> {
     /// use lictor_client::v1::KeyAction;
-    /// println!("{:?}", client.operator().manage_keys(KeyAction::List, "", false).await?);
+    /// println!("{:?}", client.operator().manage_keys(KeyAction::List, "", false, "").await?);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn manage_keys(&self, action: v1::KeyAction, key: &str, wan: bool) -> Result<Vec<v1::MemberKeys>, Error> {
-        let request = v1::ManageKeysRequest { action: action.into(), key: key.to_owned(), wan };
+    pub async fn manage_keys(&self, action: v1::KeyAction, key: &str, wan: bool, datacenter: &str) -> Result<Vec<v1::MemberKeys>, Error> {
+        let request = v1::ManageKeysRequest { action: action.into(), key: key.to_owned(), wan, datacenter: datacenter.to_owned() };
         let send = |channel, request| async move { OperatorServiceClient::new(channel).manage_keys(request).await };
         let v1::ManageKeysResponse { members } = self.pool.call(request, send).await?;
         Ok(members)

@@ -46,6 +46,11 @@ impl ReadOptions {
         self
     }
 
+    /// The datacenter that is asked; empty is that of the agent.
+    pub fn asked_datacenter(&self) -> &str {
+        &self.datacenter
+    }
+
     /// Waits until the answer reflects at least this revision.
     pub fn at_least(mut self, revision: u64) -> Self {
         self.min_revision = revision;

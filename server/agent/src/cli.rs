@@ -3,6 +3,11 @@
 //! Exit codes: 0 done, 1 failed, 127 no such command; `members` adds 2 for an empty list. Answers go
 //! to standard output, everything else to standard error.
 
+/// Writes a line to standard error, which may be closed by its reader at any time.
+macro_rules! complain {
+    ($($part:tt)*) => { $crate::cli::output::complain(format_args!($($part)*)) };
+}
+
 mod agent;
 mod args;
 mod autopilot;
@@ -13,6 +18,7 @@ mod debug;
 mod exec;
 mod info;
 pub(crate) mod json;
+mod keyring;
 mod kv;
 mod lock;
 mod maint;
@@ -20,6 +26,7 @@ mod monitor;
 mod output;
 mod recover;
 mod reload;
+mod rtt;
 mod services;
 mod session;
 mod snapshot;
@@ -102,11 +109,11 @@ enum Command {
     /// Run a program on many machines
     Exec(Box<exec::Exec>),
     /// Make a key for gossip
-    Keygen(cluster::Keygen),
+    Keygen(keyring::Keygen),
     /// Change the keys that gossip is sealed with
-    Keyring(Box<cluster::Keyring>),
+    Keyring(Box<keyring::Keyring>),
     /// Estimate the round trip between two nodes
-    Rtt(cluster::Rtt),
+    Rtt(rtt::Rtt),
     /// List the agents that this one knows
     Members(Box<info::Members>),
     /// Tell who the agent is and how it runs
@@ -133,14 +140,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(Misuse::Flag(text)) => fail(text),
         Err(Misuse::NoCommand(text)) => {
             if let Some(text) = text {
-                eprintln!("Error! {text}");
+                complain!("Error! {text}");
             }
-            eprintln!("{}", root.render_help());
+            complain!("{}", root.render_help());
             ExitCode::from(NO_COMMAND)
         }
         Err(Misuse::Incomplete(path)) => {
             let command = path.iter().try_fold(&mut root, |command, name| command.find_subcommand_mut(name));
-            command.into_iter().for_each(|command| eprintln!("{}", command.render_help()));
+            command.into_iter().for_each(|command| complain!("{}", command.render_help()));
             ExitCode::FAILURE
         }
     }
@@ -219,7 +226,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn fail(text: impl std::fmt::Display) -> ExitCode {
-    eprintln!("Error! {text}");
+    complain!("Error! {text}");
     ExitCode::FAILURE
 }
 

@@ -189,7 +189,7 @@ impl Handler {
             .body(http_body_util::Full::new(bytes::Bytes::copy_from_slice(bytes)).map_err(|never| match never {}).boxed_unsync());
         let answered = async {
             let question = question.map_err(|error| error.to_string())?;
-            let answer = forward.carry(datacenter, question).await.map_err(|error| error.to_string())?;
+            let answer = forward.carry(datacenter, question, None).await.map_err(|error| error.to_string())?;
             if answer.status() != http::StatusCode::OK {
                 return Err(format!("the server answered {}", answer.status()));
             }

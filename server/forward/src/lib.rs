@@ -8,8 +8,12 @@
 //! Which servers there are is told by gossip. One of them is kept for a few minutes, so that
 //! connections stay few and the servers' load even; when it fails the next one is asked at once. A
 //! request is sent again only if it is certain that the first server never got it.
+//!
+//! A server that dies is told by its connection, at once. One that hangs is told by its silence: it
+//! is asked last for a while.
 
 mod connection;
+mod error;
 mod servers;
 
 use std::collections::HashMap;
@@ -23,7 +27,8 @@ use hyper::body::Incoming;
 use metrics::counter;
 use parking_lot::Mutex;
 
-use connection::Connections;
+use connection::{Connections, Failed};
+pub use error::Error;
 use servers::Servers;
 
 /// What a request carries.
@@ -38,9 +43,9 @@ pub const AGENT: HeaderName = HeaderName::from_static("x-lictor-agent");
 /// The datacenter that a gRPC call is for.
 pub const DATACENTER: HeaderName = HeaderName::from_static("x-lictor-datacenter");
 
-/// A request may go from an agent to its server, and from there to another datacenter. More means
-/// that two servers send it back and forth.
-const HOPS_MAX: u32 = 2;
+/// A request may go from an agent to its server, from there to another datacenter, and there to the
+/// leader. More means that two servers send it back and forth.
+const HOPS_MAX: u32 = 3;
 
 /// How long one server is kept, at least; up to half as long is added by chance.
 const KEEP: Duration = Duration::from_secs(120);
@@ -48,40 +53,12 @@ const KEEP: Duration = Duration::from_secs(120);
 /// How long it is remembered whether there are other datacenters: every call asks.
 const FEDERATED_LOOK: Duration = Duration::from_secs(1);
 
-/// Why a request was not carried, or not answered.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No server of the own datacenter is known.
-    #[error("no server is known to this agent yet; have it join a cluster with `-retry-join`, or look at its log")]
-    NoServer,
-    /// There is no such datacenter.
-    #[error("no path to datacenter `{name}`; known are {known}")]
-    UnknownDatacenter {
-        /// Its name.
-        name: String,
-        /// Those that are known.
-        known: String,
-    },
-    /// Servers are known, and none could be reached.
-    #[error("no server of datacenter `{datacenter}` can be reached: {why}")]
-    Unreachable {
-        /// The datacenter.
-        datacenter: String,
-        /// What went wrong with each.
-        why: String,
-    },
-    /// The connection broke after the request was sent. **It may or may not have been carried out.**
-    #[error("the connection to server {server} broke before its answer came: {why}; a write may or may not have been applied")]
-    Broken {
-        /// Its address.
-        server: String,
-        /// What went wrong.
-        why: String,
-    },
-    /// It has been carried too often.
-    #[error("the request goes round between servers; their views of the datacenters differ")]
-    Loop,
-}
+/// How long the answer to a request may take that waits for nothing: longer than a server itself waits
+/// for a leader, or for a quorum that changes.
+pub const ANSWER: Duration = Duration::from_secs(20);
+
+/// How long a server that was silent is asked last.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// Carries requests. Clones share connections and choices.
 #[derive(Clone)]
@@ -93,6 +70,8 @@ struct Shared {
     servers: Servers,
     connections: Connections,
     chosen: Mutex<HashMap<String, (String, Instant)>>,
+    /// Servers that were silent, and until when they are asked last.
+    silent: Mutex<HashMap<String, Instant>>,
     /// Whether there are other datacenters, and when that was looked up.
     federated: Mutex<Option<(bool, Instant)>>,
 }
@@ -112,6 +91,7 @@ impl Forward {
                 servers,
                 connections: Connections::new(network),
                 chosen: Mutex::default(),
+                silent: Mutex::default(),
                 federated: Mutex::default(),
             }),
         }
@@ -145,53 +125,77 @@ impl Forward {
         self.order(&self.shared.servers.datacenter)
     }
 
-    /// Carries a request to a server of `datacenter`, or of the own one.
-    pub async fn carry(&self, datacenter: Option<&str>, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+    /// Carries a request to a server of `datacenter`, or of the own one. With `patience` its answer has
+    /// to begin within that time.
+    pub async fn carry(
+        &self,
+        datacenter: Option<&str>,
+        request: Request<Body>,
+        patience: Option<Duration>,
+    ) -> Result<Response<Incoming>, Error> {
         let own = self.shared.servers.datacenter.as_str();
         let datacenter = datacenter.filter(|name| !name.is_empty()).unwrap_or(own);
         let candidates = self.order(datacenter);
         if candidates.is_empty() {
-            return Err(match datacenter == own {
-                true => Error::NoServer,
-                false => Error::UnknownDatacenter { name: datacenter.to_owned(), known: self.shared.servers.datacenters().join(", ") },
-            });
+            return Err(self.shared.servers.why_none(datacenter));
         }
-        self.try_each(datacenter, &candidates, request).await
+        self.try_each(datacenter, &candidates, request, patience).await
     }
 
-    /// Carries a request to the server at `address`.
-    pub async fn carry_to(&self, address: &str, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+    /// Carries a request to the server of the own datacenter at `address`, with `patience` as
+    /// [`Forward::carry`] has it.
+    pub async fn carry_to(&self, address: &str, request: Request<Body>, patience: Option<Duration>) -> Result<Response<Incoming>, Error> {
         let own = self.shared.servers.datacenter.clone();
-        self.try_each(&own, &[address.to_owned()], request).await
+        self.try_each(&own, &[address.to_owned()], request, patience).await
     }
 
-    async fn try_each(&self, datacenter: &str, candidates: &[String], request: Request<Body>) -> Result<Response<Incoming>, Error> {
+    async fn try_each(
+        &self,
+        datacenter: &str,
+        candidates: &[String],
+        request: Request<Body>,
+        patience: Option<Duration>,
+    ) -> Result<Response<Incoming>, Error> {
         let mut request = prepared(request)?;
         let mut why = Vec::new();
         for address in candidates {
             set_authority(&mut request, address);
-            match self.shared.connections.send(address, request).await {
+            let failed = match self.shared.connections.send(address, request, patience).await {
                 Ok(response) => {
                     self.keep(datacenter, address);
                     counter!("consul_forward_requests").increment(1);
                     return Ok(response);
                 }
-                Err(connection::Failed::Unsent(back, error)) => {
+                Err(failed) => failed,
+            };
+            self.shared.chosen.lock().remove(datacenter);
+            let (server, datacenter) = (address.clone(), datacenter.to_owned());
+            match failed {
+                Failed::Unsent(back, error) => {
                     why.push(format!("{address}: {error}"));
-                    self.shared.chosen.lock().remove(datacenter);
                     request = *back;
+                    continue;
                 }
-                Err(connection::Failed::Sent(error)) => {
-                    self.shared.chosen.lock().remove(datacenter);
-                    return Err(Error::Broken { server: address.clone(), why: error });
+                Failed::Sent(why) => return Err(Error::Broken { datacenter, server, why }),
+                Failed::Silent => {
+                    self.ask_last(address);
+                    return Err(Error::Silent { datacenter, server, alone: candidates.len() == 1 });
                 }
+                Failed::Late(waited) => return Err(Error::Late { datacenter, server, waited }),
             }
         }
         counter!("consul_forward_failures").increment(1);
         Err(Error::Unreachable { datacenter: datacenter.to_owned(), why: why.join("; ") })
     }
 
-    /// The servers in the order in which they are tried: the one that is kept, then the others by chance.
+    fn ask_last(&self, address: &str) {
+        let (mut silent, now) = (self.shared.silent.lock(), Instant::now());
+        silent.retain(|_, until| now < *until);
+        silent.insert(address.to_owned(), now + SILENT);
+    }
+
+    /// The servers in the order in which they are tried: the one that is kept, then the others by chance,
+    /// and last those that were silent.
     fn order(&self, datacenter: &str) -> Vec<String> {
         let mut candidates = self.shared.servers.of(datacenter);
         for at in (1..candidates.len()).rev() {
@@ -202,6 +206,8 @@ impl Forward {
         if let Some(at) = kept.and_then(|kept| candidates.iter().position(|address| *address == kept)) {
             candidates.swap(0, at);
         }
+        let (silent, now) = (self.shared.silent.lock(), Instant::now());
+        candidates.sort_by_key(|address| silent.get(address).is_some_and(|until| now < *until));
         candidates
     }
 
@@ -271,8 +277,11 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_goes_round_is_stopped() {
-        assert!(prepared(request(Some("1"))).is_ok());
-        assert!(matches!(prepared(request(Some("2"))), Err(Error::Loop)));
+    fn a_request_comes_from_an_agent_to_another_datacenters_leader_and_does_not_go_round() {
+        let mut carried = request(None);
+        for _agent_then_server_then_server_there in 0..3 {
+            carried = prepared(carried).unwrap();
+        }
+        assert!(matches!(prepared(carried), Err(Error::Loop)));
     }
 }

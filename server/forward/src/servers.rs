@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use gossip::{Member, Pool, Status};
 
+use crate::Error;
+
 pub(crate) struct Servers {
     /// The own datacenter.
     pub(crate) datacenter: String,
@@ -24,6 +26,18 @@ impl Servers {
         alive.filter_map(|member| address(member, datacenter)).collect()
     }
 
+    /// Why a datacenter has no server that could be asked.
+    pub(crate) fn why_none(&self, datacenter: &str) -> Error {
+        let own = datacenter == self.datacenter;
+        let members = if own { self.lan.members() } else { self.wan.as_ref().map(Pool::members).unwrap_or_default() };
+        let fates = fates(&members, datacenter);
+        match fates.is_empty() {
+            false => Error::NoneAlive { datacenter: datacenter.to_owned(), fates },
+            true if own => Error::NoServer,
+            true => Error::UnknownDatacenter { name: datacenter.to_owned(), known: self.datacenters().join(", ") },
+        }
+    }
+
     /// The datacenters that are known.
     pub(crate) fn datacenters(&self) -> Vec<String> {
         let wan = self.wan.iter().flat_map(Pool::members);
@@ -32,11 +46,48 @@ impl Servers {
     }
 }
 
-fn address(member: &Member, datacenter: &str) -> Option<String> {
+/// What became of each server of a datacenter.
+fn fates(members: &[Member], datacenter: &str) -> String {
+    let fate = |member: &Member| match member.status {
+        Status::Left | Status::Leaving => format!("`{}` has left", member.name),
+        Status::Failed => format!("`{}` has failed", member.name),
+        Status::Alive => format!("`{}` does not say at which port it serves", member.name),
+    };
+    let servers = members.iter().filter(|member| is_server(member, datacenter));
+    servers.map(fate).collect::<Vec<_>>().join(", ")
+}
+
+fn is_server(member: &Member, datacenter: &str) -> bool {
     let tag = |name: &str| member.tags.get(name).map(String::as_str);
-    if tag("role") != Some("consul") || tag("dc") != Some(datacenter) {
+    tag("role") == Some("consul") && tag("dc") == Some(datacenter)
+}
+
+fn address(member: &Member, datacenter: &str) -> Option<String> {
+    if !is_server(member, datacenter) {
         return None;
     }
+    let tag = |name: &str| member.tags.get(name).map(String::as_str);
     let port: u16 = tag("port")?.parse().ok().filter(|port| *port != 0)?;
     Some(SocketAddr::new(member.address, port).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_what_became_of_each_server() {
+        let member = |name: &str, role: &str, status| Member {
+            name: name.into(),
+            node_id: String::new(),
+            address: [10, 0, 0, 1].into(),
+            port: 8302,
+            tags: [("role", role), ("dc", "dc2"), ("port", "8300")].map(|(tag, value)| (tag.to_owned(), value.to_owned())).into(),
+            status,
+        };
+        let members =
+            [member("s1.dc2", "consul", Status::Failed), member("s2.dc2", "consul", Status::Left), member("c", "node", Status::Failed)];
+        assert_eq!(fates(&members, "dc2"), "`s1.dc2` has failed, `s2.dc2` has left");
+        assert_eq!(fates(&members, "dc3"), "");
+    }
 }

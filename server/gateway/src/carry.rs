@@ -1,5 +1,7 @@
 //! Requests for whom holds the answer: another server, or another datacenter.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -34,7 +36,7 @@ pub(crate) fn place(gateway: &Gateway, endpoint: Endpoint, ask: &Ask) -> Place {
     let identity = gateway.service.identity();
     let elsewhere = ask.datacenter().filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(&identity.datacenter));
     match elsewhere {
-        Some(_) if !identity.server && !endpoint.is_local() => Place::Server,
+        Some(_) if !identity.server && !endpoint.is_of_this_agent() => Place::Server,
         Some(name) if !endpoint.is_of_this_agent() => Place::Elsewhere(name.to_lowercase()),
         _ if !identity.server && !endpoint.is_local() => Place::Server,
         _ if endpoint.is_for_the_leader() => leader(gateway),
@@ -50,9 +52,22 @@ fn leader(gateway: &Gateway) -> Place {
     }
 }
 
+/// How long the answer to a request may take; `None` when it waits for something, or is as long as a
+/// snapshot is.
+pub(crate) fn patience(endpoint: Endpoint, ask: &Ask) -> Option<Duration> {
+    let waits = ask.may_block() || matches!(endpoint, Endpoint::Snapshot | Endpoint::Watch);
+    (!waits).then_some(forward::ANSWER)
+}
+
 /// Carries a request, and answers what came back. One that only reads is sent once more when the
 /// server that had it dies.
-pub(crate) async fn carry(gateway: &Gateway, forward: &Forward, place: &Place, request: Request<Body>) -> Result<Response, Box<Reply>> {
+pub(crate) async fn carry(
+    gateway: &Gateway,
+    forward: &Forward,
+    place: &Place,
+    patience: Option<Duration>,
+    request: Request<Body>,
+) -> Result<Response, Box<Reply>> {
     let (mut parts, body) = request.into_parts();
     if let (false, Ok(own)) = (parts.headers.contains_key(forward::AGENT), gateway.service.identity().node_name.parse()) {
         parts.headers.insert(forward::AGENT, own);
@@ -60,9 +75,11 @@ pub(crate) async fn carry(gateway: &Gateway, forward: &Forward, place: &Place, r
     let reads = parts.method == Method::GET;
     let again = reads.then(|| rebuilt(&parts, Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()));
     let first = Request::from_parts(parts, body.map_err(Into::into).boxed_unsync());
-    let mut answer = send(forward, place, first).await;
-    if let (Err(Error::Broken { .. }), Some(again)) = (&answer, again) {
-        answer = send(forward, place, again).await;
+    let mut answer = send(forward, place, patience, first).await;
+    if let (Err(error), Some(again)) = (&answer, again)
+        && error.is_worth_another_try()
+    {
+        answer = send(forward, place, patience, again).await;
     }
     match answer {
         Ok(answer) => {
@@ -71,7 +88,7 @@ pub(crate) async fn carry(gateway: &Gateway, forward: &Forward, place: &Place, r
             parts.version = http::Version::HTTP_11;
             Ok(Response::from_parts(parts, Body::new(body)))
         }
-        Err(error) => Err(Box::new(Reply::text(StatusCode::INTERNAL_SERVER_ERROR, capitalized(&error.to_string())))),
+        Err(error) => Err(Box::new(Reply::text(StatusCode::INTERNAL_SERVER_ERROR, capitalized(&error.told(reads))))),
     }
 }
 
@@ -83,11 +100,16 @@ fn rebuilt(parts: &http::request::Parts, body: forward::Body) -> Request<forward
     request
 }
 
-async fn send(forward: &Forward, place: &Place, request: Request<forward::Body>) -> Result<http::Response<hyper::body::Incoming>, Error> {
+async fn send(
+    forward: &Forward,
+    place: &Place,
+    patience: Option<Duration>,
+    request: Request<forward::Body>,
+) -> Result<http::Response<hyper::body::Incoming>, Error> {
     match place {
-        Place::Leader(address) => forward.carry_to(address, request).await,
-        Place::Elsewhere(datacenter) => forward.carry(Some(datacenter), request).await,
-        Place::Here | Place::Server => forward.carry(None, request).await,
+        Place::Leader(address) => forward.carry_to(address, request, patience).await,
+        Place::Elsewhere(datacenter) => forward.carry(Some(datacenter), request, patience).await,
+        Place::Here | Place::Server => forward.carry(None, request, patience).await,
     }
 }
 

@@ -17,7 +17,9 @@ use crate::reply::{Content, Reply, takes_gzip};
 use crate::request::Ask;
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
-use crate::{Gateway, LiveOptions, agent, catalog, cluster, event, health, kv, operator, session, snapshot, txn, watch};
+use crate::{
+    Gateway, LiveOptions, agent, catalog, cluster, coordinate, event, health, keyring, kv, operator, session, snapshot, txn, watch,
+};
 
 /// Answers one request. It can't fail: what goes wrong is an answer as well.
 pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> Result<Response, Infallible> {
@@ -35,7 +37,8 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
             (Place::Here, _) | (_, None) => answer(&gateway, route, ask, body).await,
             (place, Some((forward, parts))) => {
                 let extra = &live.response_headers;
-                let answer = carry::carry(&gateway, forward, &place, Request::from_parts(parts, body)).await;
+                let patience = carry::patience(route.endpoint, &ask);
+                let answer = carry::carry(&gateway, forward, &place, patience, Request::from_parts(parts, body)).await;
                 return Ok(answer.unwrap_or_else(|reply| reply.finish(gzip, extra)));
             }
         },
@@ -162,9 +165,9 @@ async fn read(gateway: &Arc<Gateway>, endpoint: Endpoint, ask: &Ask) -> Outcome<
         Endpoint::AutopilotHealth => operator::health(gateway, ask),
         Endpoint::AutopilotState => operator::state(gateway, ask),
         Endpoint::AutopilotConfiguration => operator::configuration(gateway, ask).await,
-        Endpoint::CoordinateDatacenters => cluster::datacenters(gateway, ask),
-        Endpoint::Keyring => cluster::keyring(gateway, ask, Body::empty()).await,
-        Endpoint::Coordinates => cluster::coordinates(gateway, ask),
+        Endpoint::CoordinateDatacenters => coordinate::datacenters(gateway, ask),
+        Endpoint::Keyring => keyring::keyring(gateway, ask, Body::empty()).await,
+        Endpoint::Coordinates => coordinate::nodes(gateway, ask).await,
         Endpoint::Snapshot => snapshot::save(gateway, ask).await,
         Endpoint::Watch => watch::stream(gateway, ask).await,
         other => Err(absent(other)),
@@ -194,7 +197,7 @@ async fn write(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> 
         Endpoint::AutopilotConfiguration => operator::configure(gateway, ask, body).await,
         Endpoint::RaftPeer => cluster::remove_peer(gateway, ask).await,
         Endpoint::RaftTransfer => cluster::transfer_leader(gateway, ask).await,
-        Endpoint::Keyring => cluster::keyring(gateway, ask, body).await,
+        Endpoint::Keyring => keyring::keyring(gateway, ask, body).await,
         Endpoint::Snapshot => snapshot::restore(gateway, ask, body).await,
         Endpoint::AgentReload => agent::reload(gateway, ask).await,
         Endpoint::AgentPass => agent::report(gateway, ask, state::Status::Passing).await,

@@ -284,7 +284,8 @@ impl AgentService for Face {
         request: Request<v1::ListCoordinatesRequest>,
     ) -> Result<Response<v1::ListCoordinatesResponse>, Status> {
         answer(async {
-            let (caller, v1::ListCoordinatesRequest { pool }) = open(request)?;
+            let (caller, v1::ListCoordinatesRequest { pool, datacenter }) = open(request)?;
+            self.service.check_datacenter(Some(&datacenter))?;
             let coordinates = self.service.coordinates(&caller, pool_kind(pool)?)?.into_iter();
             Ok(v1::ListCoordinatesResponse { coordinates: coordinates.map(|(node, at)| convert::coordinate(node, &at)).collect() })
         })

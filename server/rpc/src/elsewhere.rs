@@ -3,8 +3,11 @@
 //! Which datacenter a call is for stands in its metadata, or in the options of its first message. To
 //! look at the latter nothing is decoded: where the field lies is known from the contract, and the
 //! few bytes before it are stepped over. Then the call is carried as it came, streams included.
+//!
+//! An agent without a log does the same with the few calls that it answers by itself: what they ask of
+//! another datacenter, or of a pool that it is not in, is for a server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,10 +21,11 @@ use http::HeaderValue;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet};
+use proto::v1::{ListCoordinatesRequest, Pool};
 use service::Service;
 use tonic::service::AxumBody;
 
-use crate::carry::{Answer, Call, carry, carry_to};
+use crate::carry::{Answer, Call, To, carry, told_who_was_asked};
 
 /// Calls that only the leader can answer.
 const FOR_THE_LEADER: [&str; 3] =
@@ -33,9 +37,17 @@ const LOOKED_AT: usize = 64 << 10;
 /// The bytes before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-/// Where each call says which datacenter it is for: the numbers of the fields on the way.
+/// A call that every agent answers by itself, but for the pool between datacenters.
+const COORDINATES: &str = "/lictor.v1.AgentService/ListCoordinates";
+
+/// What the contract tells of each call.
 #[derive(Debug)]
-pub(crate) struct Places(HashMap<String, Vec<u32>>);
+pub(crate) struct Places {
+    /// Where it says which datacenter it is for: the numbers of the fields on the way.
+    datacenter: HashMap<String, Vec<u32>>,
+    /// Calls of one message that are answered by one.
+    unary: HashSet<String>,
+}
 
 impl Places {
     /// Reads them out of the contract.
@@ -46,21 +58,27 @@ impl Places {
             .iter()
             .flat_map(|file| file.message_type.iter().map(|message| (format!(".{}.{}", file.package(), message.name()), message)))
             .collect();
-        let mut places = HashMap::new();
+        let (mut datacenter, mut unary) = (HashMap::new(), HashSet::new());
         for file in &set.file {
             for service in &file.service {
                 for method in &service.method {
                     let place = messages.get(method.input_type()).and_then(|message| place(message, &messages));
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    places.extend(place.map(|place| (path, place)));
+                    unary.extend((!method.client_streaming() && !method.server_streaming()).then(|| path.clone()));
+                    datacenter.extend(place.map(|place| (path, place)));
                 }
             }
         }
-        Places(places)
+        Places { datacenter, unary }
     }
 
     fn of(&self, path: &str) -> Option<&[u32]> {
-        self.0.get(path).map(Vec::as_slice)
+        self.datacenter.get(path).map(Vec::as_slice)
+    }
+
+    /// Whether an answer that does not come means that none will: streams may begin whenever they like.
+    pub(crate) fn is_answered_at_once(&self, path: &str) -> bool {
+        self.unary.contains(path)
     }
 }
 
@@ -76,13 +94,20 @@ fn place(message: &DescriptorProto, messages: &HashMap<String, &DescriptorProto>
     Some(vec![number(options.number())?, number(inner.number())?])
 }
 
-/// A server's calls, those for elsewhere taken out.
+/// An agent's calls, those for elsewhere taken out.
 #[derive(Clone)]
 pub(crate) struct Elsewhere<S> {
     pub(crate) here: S,
     pub(crate) service: Service,
     pub(crate) forward: Forward,
     pub(crate) places: Arc<Places>,
+}
+
+impl<S> Elsewhere<S> {
+    /// Takes them out of the calls that `here` gets.
+    pub(crate) fn around(here: S, service: &Service, forward: &Forward, places: &Arc<Places>) -> Self {
+        Elsewhere { here, service: service.clone(), forward: forward.clone(), places: places.clone() }
+    }
 }
 
 impl<S> tower::Service<Call> for Elsewhere<S>
@@ -106,12 +131,16 @@ where
         Box::pin(async move {
             match sort(&service, &forward, &places, call).await {
                 Sorted::Here(call) => here.call(call).await,
-                Sorted::Leader(address, call) => Ok(carry_to(&forward, &address, call).await),
+                Sorted::Leader(address, call) => Ok(carry(&forward, &places, To::Address(&address), call).await),
                 Sorted::Datacenter(name, mut call) => {
                     if let Ok(name) = HeaderValue::from_str(&name) {
                         call.headers_mut().insert(DATACENTER, name);
                     }
-                    Ok(carry(&forward, call).await)
+                    Ok(carry(&forward, &places, To::Datacenter(&name), call).await)
+                }
+                Sorted::Server(mut call) => {
+                    told_who_was_asked(&mut call, service.identity().node_name.parse().ok().as_ref());
+                    Ok(carry(&forward, &places, To::Server, call).await)
                 }
             }
         })
@@ -123,23 +152,54 @@ enum Sorted {
     Here(Call),
     Leader(String, Call),
     Datacenter(String, Call),
+    /// To a server, which knows the way.
+    Server(Call),
+}
+
+/// Where a call belongs that an agent without a log could answer by itself.
+async fn sort_without_log(own: &str, places: &Places, call: Call) -> Sorted {
+    let is_elsewhere = |name: &str| !name.is_empty() && !name.eq_ignore_ascii_case(own);
+    let path = call.uri().path().to_owned();
+    let named = call.headers().get(DATACENTER).and_then(|name| name.to_str().ok());
+    if named.is_some_and(is_elsewhere) && !is_of_this_agent(&path) {
+        return Sorted::Server(call);
+    }
+    let Some(place) = places.of(&path) else { return Sorted::Here(call) };
+    let (found, call) = look(call, |bytes| first_message(bytes, place)).await;
+    if found.is_some_and(|name| is_elsewhere(&name)) {
+        return Sorted::Server(call);
+    }
+    if path != COORDINATES {
+        return Sorted::Here(call);
+    }
+    match look(call, of_the_wan_pool).await {
+        (Some(()), call) => Sorted::Server(call),
+        (None, call) => Sorted::Here(call),
+    }
+}
+
+/// Whether it is about the asked agent, whatever datacenter the metadata name.
+fn is_of_this_agent(path: &str) -> bool {
+    path.starts_with("/lictor.v1.AgentService/")
 }
 
 async fn sort(service: &Service, forward: &Forward, places: &Places, call: Call) -> Sorted {
     let own = &service.identity().datacenter;
+    if !service.identity().server {
+        return sort_without_log(own, places, call).await;
+    }
     let is_elsewhere = |name: &str| !name.is_empty() && !name.eq_ignore_ascii_case(own);
     // What is about the asked agent itself says nothing of a datacenter.
     let place = places.of(call.uri().path());
     let named = call.headers().get(DATACENTER).and_then(|name| name.to_str().ok());
     if let Some(name) = named {
-        let is_of_this_agent = call.uri().path().starts_with("/lictor.v1.AgentService/");
-        if is_elsewhere(name) && !is_of_this_agent {
+        if is_elsewhere(name) && !is_of_this_agent(call.uri().path()) {
             let name = name.to_lowercase();
             return Sorted::Datacenter(name, call);
         }
     }
     let (place, call) = match place.filter(|_| forward.is_federated()) {
-        Some(place) => look(place, call).await,
+        Some(place) => look(call, |bytes| first_message(bytes, place)).await,
         None => (None, call),
     };
     if let Some(name) = place.filter(|name| is_elsewhere(name)) {
@@ -154,8 +214,8 @@ async fn sort(service: &Service, forward: &Forward, places: &Places, call: Call)
     Sorted::Here(call)
 }
 
-/// Looks for the datacenter in the first message of a call, and puts the call together again.
-async fn look(place: &[u32], call: Call) -> (Option<String>, Call) {
+/// Looks for something in the first message of a call, and puts the call together again.
+async fn look<T>(call: Call, find: impl Fn(&[u8]) -> Looked<T>) -> (Option<T>, Call) {
     let (parts, mut body) = call.into_parts();
     let (mut frames, mut seen) = (Vec::new(), Vec::new());
     let mut found = Looked::Unknown;
@@ -171,26 +231,37 @@ async fn look(place: &[u32], call: Call) -> (Option<String>, Call) {
         if broken {
             break;
         }
-        found = first_message(&seen, place);
+        found = find(&seen);
     }
     let whole = stream::iter(frames).chain(BodyStream::new(body));
     let call = Call::from_parts(parts, AxumBody::new(StreamBody::new(whole)));
     match found {
-        Looked::Found(name) => (Some(name), call),
+        Looked::Found(found) => (Some(found), call),
         Looked::Unknown | Looked::Absent => (None, call),
     }
 }
 
-/// What is known of a field after some bytes of a message.
+/// What is known after some bytes of a message.
 #[derive(Debug, PartialEq, Eq)]
-enum Looked {
-    Found(String),
+enum Looked<T> {
+    Found(T),
     Absent,
     /// More bytes are needed.
     Unknown,
 }
 
-fn first_message(bytes: &[u8], place: &[u32]) -> Looked {
+/// Whether it asks for coordinates in the pool between datacenters.
+fn of_the_wan_pool(bytes: &[u8]) -> Looked<()> {
+    let Some((prefix, message)) = bytes.split_at_checked(PREFIX) else { return Looked::Unknown };
+    let length = (&prefix[1..]).get_u32() as usize;
+    let Some(message) = message.get(..length) else { return Looked::Unknown };
+    match ListCoordinatesRequest::decode(message) {
+        Ok(request) if prefix[0] == 0 && request.pool() == Pool::Wan => Looked::Found(()),
+        _ => Looked::Absent,
+    }
+}
+
+fn first_message(bytes: &[u8], place: &[u32]) -> Looked<String> {
     let Some((prefix, message)) = bytes.split_at_checked(PREFIX) else { return Looked::Unknown };
     let length = (&prefix[1..]).get_u32() as usize;
     if prefix[0] != 0 {
@@ -284,6 +355,39 @@ mod tests {
         for path in FOR_THE_LEADER {
             assert!(places.of(path).is_some(), "{path} is in the contract, and can be for another datacenter");
         }
+        for (path, at_once) in [("KvService/Put", true), ("KvService/List", false), ("OperatorService/RestoreSnapshot", false)] {
+            assert_eq!(places.is_answered_at_once(&format!("/lictor.v1.{path}")), at_once, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_without_a_log_leaves_to_a_server_what_is_not_here() {
+        async fn is_here(path: &str, message: &impl Message, header: Option<&str>) -> bool {
+            let body = AxumBody::new(http_body_util::Full::new(framed(message)));
+            let mut call = Call::new(body);
+            *call.uri_mut() = path.parse().unwrap();
+            if let Some(name) = header {
+                call.headers_mut().insert(DATACENTER, name.parse().unwrap());
+            }
+            match sort_without_log("dc1", &Places::of_the_contract(), call).await {
+                Sorted::Here(call) => {
+                    let left = call.into_body().collect().await.unwrap().to_bytes();
+                    assert_eq!(left, framed(message), "{path}: nothing is lost");
+                    true
+                }
+                _ => false,
+            }
+        }
+        let fire =
+            |name: &str| v1::EventServiceFireRequest { options: Some(v1::WriteOptions { datacenter: name.into() }), ..Default::default() };
+        let path = "/lictor.v1.EventService/Fire";
+        assert!(is_here(path, &fire("DC1"), None).await && is_here(path, &fire(""), Some("dc1")).await);
+        assert!(!is_here(path, &fire("dc2"), None).await && !is_here(path, &fire(""), Some("dc2")).await);
+        let coordinates = |pool: Pool, name: &str| ListCoordinatesRequest { pool: pool.into(), datacenter: name.into() };
+        assert!(is_here(COORDINATES, &coordinates(Pool::Lan, ""), None).await);
+        assert!(!is_here(COORDINATES, &coordinates(Pool::Wan, ""), None).await);
+        assert!(!is_here(COORDINATES, &coordinates(Pool::Lan, "dc2"), None).await);
+        assert!(is_here("/lictor.v1.AgentService/GetInfo", &v1::GetInfoRequest {}, Some("dc2")).await, "it is about this agent");
     }
 
     #[test]

@@ -90,7 +90,8 @@ impl EventService for Face {
 
     async fn list(&self, request: Request<v1::EventServiceListRequest>) -> Result<Response<v1::EventServiceListResponse>, Status> {
         answer(async {
-            let (caller, v1::EventServiceListRequest { name }) = open(request)?;
+            let (caller, v1::EventServiceListRequest { name, datacenter }) = open(request)?;
+            self.service.check_datacenter(Some(&datacenter))?;
             let events = self.service.events(&caller, Some(&*name).filter(|name| !name.is_empty()))?;
             Ok(v1::EventServiceListResponse { events: events.into_iter().map(event).collect() })
         })
@@ -99,7 +100,8 @@ impl EventService for Face {
 
     async fn subscribe(&self, request: Request<v1::EventServiceSubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         answer(async {
-            let (caller, v1::EventServiceSubscribeRequest { name, after_id }) = open(request)?;
+            let (caller, v1::EventServiceSubscribeRequest { name, after_id, datacenter }) = open(request)?;
+            self.service.check_datacenter(Some(&datacenter))?;
             let name = Some(name).filter(|name| !name.is_empty());
             let news = self.service.subscribe_events(&caller)?;
             let mut earlier = std::collections::VecDeque::new();

@@ -115,7 +115,8 @@ impl OperatorService for Face {
 
     async fn manage_keys(&self, request: Request<v1::ManageKeysRequest>) -> Result<Response<v1::ManageKeysResponse>, Status> {
         answer(async {
-            let (caller, v1::ManageKeysRequest { action, key, wan }) = open(request)?;
+            let (caller, v1::ManageKeysRequest { action, key, wan, datacenter }) = open(request)?;
+            self.service.check_datacenter(Some(&datacenter))?;
             let read = || Key::from_base64(&key).map_err(|error| invalid("key", error));
             let operation = match v1::KeyAction::try_from(action) {
                 Ok(v1::KeyAction::List) => KeyOperation::List,

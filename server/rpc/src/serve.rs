@@ -93,12 +93,7 @@ pub async fn routes(service: Service, options: &RpcOptions, stop: &CancellationT
         .add_service(reflection_alpha);
     let Some(forward) = options.forward.clone() else { return Ok(routes) };
     let places = Arc::new(elsewhere::Places::of_the_contract());
-    let layer = tower::layer::layer_fn(move |here| elsewhere::Elsewhere {
-        here,
-        service: service.clone(),
-        forward: forward.clone(),
-        places: places.clone(),
-    });
+    let layer = tower::layer::layer_fn(move |here| elsewhere::Elsewhere::around(here, &service, &forward, &places));
     Ok(routes.into_axum_router().layer(layer).into())
 }
 
@@ -110,12 +105,16 @@ pub async fn carrying_routes(service: Service, options: &RpcOptions, forward: Fo
     ready::serving(&reporter).await;
     let message = options.max_message_bytes;
     let node = service.identity().node_name.parse().ok();
-    let face = Face { service, options: Arc::new(options.clone()), started_at: SystemTime::now(), stop: stop.clone() };
-    let routes = Routes::new(AgentServiceServer::new(face.clone()).max_decoding_message_size(message))
+    let face = Face { service: service.clone(), options: Arc::new(options.clone()), started_at: SystemTime::now(), stop: stop.clone() };
+    let places = Arc::new(elsewhere::Places::of_the_contract());
+    let (around, places_around) = (forward.clone(), places.clone());
+    let layer = tower::layer::layer_fn(move |here| elsewhere::Elsewhere::around(here, &service, &around, &places_around));
+    let own = Routes::new(AgentServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(EventServiceServer::new(face).max_decoding_message_size(message))
-        .add_service(health)
-        .add_service(reflection);
-    Ok(carry::everything_else(routes, forward, node))
+        .into_axum_router()
+        .layer(layer);
+    let routes = Routes::from(own).add_service(health).add_service(reflection);
+    Ok(carry::everything_else(routes, forward, places, node))
 }
 
 /// Serves the public API on `listener` until `stop`, and then for as long as calls that are under

@@ -1,13 +1,14 @@
-//! `lictor join`, `leave`, `force-leave`, `operator`, `keygen`, `keyring`, `rtt` and `event`.
+//! `lictor join`, `leave`, `force-leave`, `operator` and `event`.
 
 use std::process::ExitCode;
 
 use anyhow::bail;
-use lictor_client::{ReadOptions, v1};
+use lictor_client::{Client, ReadOptions, v1};
 use serde_json::json;
 
 use crate::cli::autopilot::AutopilotCommand;
 use crate::cli::connect::Connection;
+use crate::cli::lock::write_options;
 use crate::cli::output::{Format, Table, print_json, print_line};
 
 /// Have the agent join a cluster by its members
@@ -26,9 +27,10 @@ pub(crate) struct Join {
 impl Join {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
-        let v1::JoinResponse { joined, failed } = self.connection.client()?.agent().join(&self.addresses, pool).await?;
+        let v1::JoinResponse { joined, failed } =
+            self.connection.client_of_this_agent("join").await?.agent().join(&self.addresses, pool).await?;
         for (address, why) in &failed {
-            eprintln!("Error joining address '{address}': {why}");
+            complain!("Error joining address '{address}': {why}");
         }
         if joined == 0 {
             bail!("nobody has let this agent in");
@@ -47,7 +49,7 @@ pub(crate) struct Leave {
 
 impl Leave {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        self.connection.client()?.agent().leave().await?;
+        self.connection.client_of_this_agent("leave").await?.agent().leave().await?;
         print_line("Graceful leave complete")?;
         Ok(ExitCode::SUCCESS)
     }
@@ -71,7 +73,7 @@ pub(crate) struct ForceLeave {
 impl ForceLeave {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
-        self.connection.client()?.agent().force_leave(&self.node, self.prune, pool).await?;
+        self.connection.client_of_this_agent("force-leave").await?.agent().force_leave(&self.node, self.prune, pool).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -137,7 +139,8 @@ impl Operator {
             RaftCommand::ListPeers(list) => list.run().await,
             RaftCommand::RemovePeer(remove) => remove.run().await,
             RaftCommand::TransferLeader(transfer) => {
-                let leader = transfer.connection.client()?.operator().transfer_leader(transfer.id).await?;
+                let TransferLeader { id, connection } = transfer;
+                let leader = connection.client()?.operator().transfer_leader(id, &connection.datacenter()).await?;
                 let name = leader.map_or_else(|| "another server".to_owned(), |peer| format!("{} ({})", peer.node, peer.address));
                 print_line(format_args!("Success: {name} leads"))?;
                 Ok(ExitCode::SUCCESS)
@@ -148,8 +151,7 @@ impl Operator {
 
 impl ListPeers {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let read = ReadOptions::stale();
-        let servers = self.connection.client()?.operator().raft_configuration(&read).await?.value.servers;
+        let servers = servers(&self.connection.client()?, &self.connection).await?;
         if self.format == Format::Json {
             let rows = servers.iter().map(|server| {
                 let peer = server.peer.clone().unwrap_or_default();
@@ -169,32 +171,29 @@ impl ListPeers {
     }
 }
 
+/// The servers of the quorum in the datacenter that is meant, as any server of it knows them.
+async fn servers(client: &Client, connection: &Connection) -> anyhow::Result<Vec<v1::RaftServer>> {
+    let read = ReadOptions::stale().datacenter(connection.datacenter());
+    Ok(client.operator().raft_configuration(&read).await?.value.servers)
+}
+
 impl RemovePeer {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let operator = self.connection.client()?;
+        let client = self.connection.client()?;
         let id = match (self.id, self.address) {
             (Some(id), None) => id,
             (None, Some(address)) => {
-                let read = ReadOptions::stale();
-                let servers = operator.operator().raft_configuration(&read).await?.value.servers;
+                let servers = servers(&client, &self.connection).await?;
                 let found = servers.into_iter().filter_map(|server| server.peer).find(|peer| peer.address == address);
-                found.map(|peer| peer.id).ok_or_else(|| anyhow::anyhow!("no server of the quorum is at {address}"))?
+                let found = found.map(|peer| peer.id);
+                found.ok_or_else(|| {
+                    anyhow::anyhow!("no server of the quorum is at `{address}`; `operator raft list-peers` tells where they are")
+                })?
             }
             _ => bail!("give either `-id` or `-address`"),
         };
-        operator.operator().remove_peer(id).await?;
+        client.operator().remove_peer(id, &self.connection.datacenter()).await?;
         print_line(format_args!("Removed peer with id {id}"))?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Make a key for gossip
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Keygen {}
-
-impl Keygen {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        print_line(gossip::Key::generate().to_base64())?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -226,7 +225,7 @@ impl Event {
         let client = self.connection.client()?;
         let events = client.events();
         let fired = events.fire(v1::EventServiceFireRequest {
-            options: None,
+            options: write_options(&self.connection),
             name: self.name,
             payload: self.payload.into(),
             node_filter: self.node,
@@ -236,95 +235,4 @@ impl Event {
         print_line(format_args!("Event ID: {}", fired.await?.id))?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Change the keys that gossip is sealed with, on every member
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Keyring {
-    /// List the keys of all members
-    #[arg(long)]
-    list: bool,
-    /// Add a key that opens
-    #[arg(long, value_name = "KEY")]
-    install: Option<String>,
-    /// Seal with this key from now on
-    #[arg(long = "use", value_name = "KEY")]
-    seal_with: Option<String>,
-    /// Take a key out
-    #[arg(long, value_name = "KEY")]
-    remove: Option<String>,
-    /// The pool between datacenters instead of that of this one
-    #[arg(long)]
-    wan: bool,
-    #[command(flatten)]
-    connection: Connection,
-}
-
-impl Keyring {
-    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let (action, key) = match (self.list, self.install, self.seal_with, self.remove) {
-            (true, None, None, None) => (v1::KeyAction::List, String::new()),
-            (false, Some(key), None, None) => (v1::KeyAction::Install, key),
-            (false, None, Some(key), None) => (v1::KeyAction::Use, key),
-            (false, None, None, Some(key)) => (v1::KeyAction::Remove, key),
-            _ => bail!("give one of `-list`, `-install`, `-use` and `-remove`"),
-        };
-        let members = self.connection.client()?.operator().manage_keys(action, &key, self.wan).await?;
-        let failed = members.iter().filter(|member| !member.error.is_empty());
-        failed.clone().for_each(|member| eprintln!("{}: {}", member.node, member.error));
-        if action == v1::KeyAction::List {
-            let mut counts = std::collections::BTreeMap::new();
-            members.iter().flat_map(|member| &member.keys).for_each(|key| *counts.entry(key.clone()).or_insert(0usize) += 1);
-            let mut table = Table::bare();
-            counts.iter().for_each(|(key, count)| table.row([key.clone(), format!("[{count}/{}]", members.len())]));
-            table.print()?;
-        }
-        Ok(if failed.count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    }
-}
-
-/// Estimate the round trip between two nodes
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Rtt {
-    /// Servers in the pool of all datacenters: names are `node.datacenter`
-    #[arg(long)]
-    wan: bool,
-    /// A node
-    from: String,
-    /// Another one; without it, the agent's own
-    to: Option<String>,
-    #[command(flatten)]
-    connection: Connection,
-}
-
-impl Rtt {
-    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let client = self.connection.client()?;
-        let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
-        let to = match self.to {
-            Some(to) => to,
-            None => client.agent().info().await?.node,
-        };
-        let coordinates = client.agent().coordinates(pool).await?;
-        let find = |name: &str| {
-            let found = coordinates.iter().find(|found| found.node == name);
-            found.ok_or_else(|| anyhow::anyhow!("nothing was heard yet of where `{name}` is; `lictor members` lists who there is"))
-        };
-        let trip = distance(find(&self.from)?, find(&to)?);
-        print_line(format_args!(
-            "Estimated {} <-> {to} rtt: {:.3} ms (using {} coordinates)",
-            self.from,
-            trip * 1000.0,
-            if self.wan { "WAN" } else { "LAN" }
-        ))?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// The estimated round trip in seconds.
-fn distance(a: &v1::Coordinate, b: &v1::Coordinate) -> f64 {
-    let space = a.vec.iter().zip(&b.vec).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-    let raw = space + a.height + b.height;
-    let adjusted = raw + a.adjustment + b.adjustment;
-    if adjusted > 0.0 { adjusted } else { raw }
 }

@@ -74,6 +74,17 @@ impl Connection {
         Ok(Client::lazy(self.endpoints(env)?, options)?)
     }
 
+    /// A client of the agent for a command that is about that agent alone: another datacenter is refused
+    /// rather than passed over.
+    pub(crate) async fn client_of_this_agent(&self, command: &str) -> anyhow::Result<Client> {
+        let client = self.client()?;
+        if let Some(asked) = self.datacenter.as_deref().filter(|name| !name.is_empty()) {
+            let own = client.agent().info().await?.datacenter;
+            refuse_elsewhere(command, asked, &own)?;
+        }
+        Ok(client)
+    }
+
     /// How to read.
     pub(crate) fn read(&self) -> ReadOptions {
         let read = if self.stale { ReadOptions::stale() } else { ReadOptions::default() };
@@ -140,6 +151,16 @@ impl Connection {
             None => Ok(DEFAULT_ADDRESS.into()),
         }
     }
+}
+
+fn refuse_elsewhere(command: &str, asked: &str, own: &str) -> anyhow::Result<()> {
+    if asked.eq_ignore_ascii_case(own) {
+        return Ok(());
+    }
+    bail!(
+        "`-datacenter={asked}` means nothing to `{command}`: it is about the agent that is asked, and that one is in `{own}`; \
+         ask an agent of `{asked}` with `-grpc-addr` or `-http-addr`"
+    )
 }
 
 /// The gRPC address of the agent whose HTTP is at `address`: on the default ports by habit, else
@@ -258,6 +279,13 @@ mod tests {
         assert_eq!(token(Connection::default()).as_deref(), Some("from-env"));
         let missing = Connection { token_file: Some("/nonexistent".into()), ..Connection::default() };
         assert!(missing.token(&env).unwrap_err().to_string().contains("`/nonexistent`"));
+    }
+
+    #[test]
+    fn another_datacenter_is_refused_where_it_means_nothing() {
+        let refused = refuse_elsewhere("leave", "dc2", "dc1").unwrap_err().to_string();
+        assert!(refused.contains("`-datacenter=dc2`") && refused.contains("`leave`") && refused.contains("`dc1`"), "{refused}");
+        assert!(refuse_elsewhere("leave", "DC1", "dc1").is_ok());
     }
 
     #[test]

@@ -56,13 +56,13 @@ fn time(text: &str) -> Result<Duration, String> {
 impl Debug {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let wanted = self.targets()?;
-        let client = self.connection.client()?;
+        let client = self.connection.client_of_this_agent("debug").await?;
         // Before anything is written: an agent that does not answer leaves nothing behind.
         let info = client.agent().info().await?;
         let folder = self.folder();
         fs::create_dir(&folder)
             .with_context(|| format!("cannot make the directory `{}`; give another with `-output`", folder.display()))?;
-        eprintln!("Gathering for {}; interrupt to end earlier", humantime::format_duration(self.duration));
+        complain!("Gathering for {}; interrupt to end earlier", humantime::format_duration(self.duration));
         let gathered = Gathering { client: &client, folder: &folder, wanted: &wanted }.gather(info, self.duration, self.interval).await;
         gathered.with_context(|| format!("what was gathered so far is in `{}`", folder.display()))?;
         let place = if self.archive { archive(&folder)? } else { folder };

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use lictor_client::v1;
+use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use crate::cli::connect::Connection;
@@ -29,9 +30,9 @@ pub(crate) struct Members {
     /// The servers of all datacenters
     #[arg(long)]
     wan: bool,
-    /// Only members in this state: alive, suspect, leaving, left, failed
-    #[arg(long, value_name = "STATE")]
-    status: Option<String>,
+    /// Only members in a state that matches this regular expression: alive, suspect, leaving, left, failed
+    #[arg(long, value_name = "REGEX", value_parser = states)]
+    status: Option<Regex>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -62,7 +63,7 @@ pub(super) type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
 impl Info {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let sections = sections(self.connection.client()?.agent().info().await?);
+        let sections = sections(self.connection.client_of_this_agent("info").await?.agent().info().await?);
         match self.format {
             Format::Json => print_json(&json!(sections))?,
             Format::Table => print_line(text(&sections))?,
@@ -111,10 +112,10 @@ impl Members {
     /// Exit code 2 when there is none, as scripts expect.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
-        let mut members = self.connection.client()?.agent().members(pool).await?;
-        members.retain(|member| self.status.as_deref().is_none_or(|wanted| wanted == status(member.status())));
+        let mut members = self.connection.client_of_this_agent("members").await?.agent().members(pool).await?;
+        members.retain(|member| self.status.as_ref().is_none_or(|wanted| wanted.is_match(status(member.status()))));
         if members.is_empty() {
-            eprintln!("No members match");
+            complain!("No members match");
             return Ok(ExitCode::from(2));
         }
         match self.format {
@@ -122,6 +123,19 @@ impl Members {
             Format::Table => table(&members, self.detailed).print()?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The states that a member may be in.
+const STATES: [v1::MemberStatus; 5] =
+    [v1::MemberStatus::Alive, v1::MemberStatus::Suspect, v1::MemberStatus::Leaving, v1::MemberStatus::Left, v1::MemberStatus::Failed];
+
+/// An expression over states, as a whole; one that no state matches is a mistake.
+fn states(text: &str) -> Result<Regex, String> {
+    let regex = Regex::new(&format!("^(?:{text})$")).map_err(|error| format!("it is no regular expression: {error}"))?;
+    match STATES.iter().any(|state| regex.is_match(status(*state))) {
+        true => Ok(regex),
+        false => Err(format!("no state matches it; there are {}", STATES.map(status).join(", "))),
     }
 }
 
@@ -195,6 +209,15 @@ mod tests {
             stats: [("raft.term".to_owned(), "3".to_owned())].into(),
             ..v1::GetInfoResponse::default()
         }
+    }
+
+    #[test]
+    fn states_are_chosen_by_an_expression_that_fits_one() {
+        let failed = states("failed|left").unwrap();
+        assert!(failed.is_match("left") && failed.is_match("failed") && !failed.is_match("alive"));
+        assert!(!states("l.*").unwrap().is_match("failed"), "the whole state is compared");
+        assert!(states("bogus").unwrap_err().contains("alive, suspect, leaving, left, failed"));
+        assert!(states("(").unwrap_err().contains("no regular expression"));
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Maint {
             (false, false) if !reason.is_empty() || !service.is_empty() => bail!("give `-enable` or `-disable` as well"),
             _ => {}
         }
-        let client = connection.client()?;
+        let client = connection.client_of_this_agent("maint").await?;
         if !enable && !disable {
             let checks = client.agent().checks("").await?;
             checks

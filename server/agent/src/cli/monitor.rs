@@ -24,11 +24,11 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let client = self.connection.client()?;
+        let client = self.connection.client_of_this_agent("monitor").await?;
         let mut lines = client.agent().monitor(self.log_level).await?;
         while let Some(line) = lines.next().await? {
             if line.dropped > 0 {
-                eprintln!("{} lines are missing here, because they came faster than they were read", line.dropped);
+                complain!("{} lines are missing here, because they came faster than they were read", line.dropped);
             }
             print_line(if self.log_json { json(&line) } else { text(&line) })?;
         }

@@ -14,7 +14,7 @@ pub(crate) struct Reload {
 
 impl Reload {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let done = self.connection.client()?.agent().reload().await?;
+        let done = self.connection.client_of_this_agent("reload").await?.agent().reload().await?;
         print_line("Configuration reload triggered")?;
         if !done.applied.is_empty() {
             print_line(format_args!("In force now: {}", done.applied.join(", ")))?;

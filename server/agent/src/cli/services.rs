@@ -100,7 +100,7 @@ fn definitions(files: &[PathBuf]) -> anyhow::Result<Vec<ServiceDefinition>> {
 impl Register {
     async fn run(self) -> anyhow::Result<ExitCode> {
         let requests = self.requests()?;
-        let client = self.connection.client()?;
+        let client = self.connection.client_of_this_agent("services register").await?;
         for request in requests {
             let name = request.service.as_ref().map(|service| service.name.clone()).unwrap_or_default();
             client.agent().register_service(request).await.map_err(|error| anyhow!("Did not register {name}: {error}"))?;
@@ -158,7 +158,7 @@ impl Deregister {
             (Some(_), [_, ..]) => bail!("give `-id` or files, not both"),
             _ => bail!("give `-id`, or files of definitions"),
         };
-        let client = self.connection.client()?;
+        let client = self.connection.client_of_this_agent("services deregister").await?;
         for id in ids {
             client.agent().deregister_service(&id).await.map_err(|error| anyhow!("Did not deregister {id}: {error}"))?;
             print_line(format_args!("Deregistered service: {id}"))?;

@@ -136,7 +136,7 @@ impl Watch {
     /// One line of JSON for each event; with `-once` those that the agent has seen lately.
     async fn print_events(&self, client: &Client, name: &str) -> anyhow::Result<ExitCode> {
         if self.once {
-            let seen = client.events().list(name).await?;
+            let seen = client.events().list(name, &self.connection.datacenter()).await?;
             seen.iter().try_for_each(|event| output::print_line(shape::event(event)))?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -166,7 +166,7 @@ impl Watch {
 }
 
 fn tell(what: std::fmt::Arguments<'_>) {
-    eprintln!("{what}");
+    complain!("{what}");
 }
 
 #[cfg(test)]

@@ -90,7 +90,8 @@ impl Source {
                 Source::Rows(Box::new(RowSource { watch, rows: Rows::default(), kind, last: None, tell }))
             }
             Subject::Events(name) => {
-                Source::Events(Box::new(EventSource { client: client.clone(), name, after: None, stream: None, tell }))
+                let datacenter = options.read.asked_datacenter().to_owned();
+                Source::Events(Box::new(EventSource { client: client.clone(), name, datacenter, after: None, stream: None, tell }))
             }
         }
     }
@@ -143,6 +144,8 @@ impl RowSource {
 pub(crate) struct EventSource {
     client: Client,
     name: String,
+    /// Whose events; empty are the agent's.
+    datacenter: String,
     /// The last event that was seen.
     after: Option<String>,
     stream: Option<EventStream>,
@@ -152,7 +155,7 @@ pub(crate) struct EventSource {
 impl EventSource {
     /// Takes note of the last event there is, after which this begins.
     async fn baseline(&mut self) -> anyhow::Result<()> {
-        let seen = self.client.events().list(&self.name).await?;
+        let seen = self.client.events().list(&self.name, &self.datacenter).await?;
         self.after = Some(seen.last().map_or_else(|| BEFORE_ALL.to_owned(), |event| event.id.clone()));
         Ok(())
     }
@@ -178,7 +181,7 @@ impl EventSource {
         let after = self.after.clone().unwrap_or_default();
         let stream = match &mut self.stream {
             Some(stream) => stream,
-            None => self.stream.insert(self.client.events().subscribe(&self.name, &after).await?),
+            None => self.stream.insert(self.client.events().subscribe(&self.name, &after, &self.datacenter).await?),
         };
         match stream.next().await {
             Ok(Some((event, gap))) => {

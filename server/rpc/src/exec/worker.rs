@@ -78,9 +78,9 @@ async fn attend(service: &Service, forward: &Forward, call: &Call, refusal: Opti
         let (forward, address) = (forward.clone(), address.clone());
         async move {
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            Ok::<_, Infallible>(match forward.carry_to(&address, request).await {
+            Ok::<_, Infallible>(match forward.carry_to(&address, request, None).await {
                 Ok(response) => response.map(Body::new),
-                Err(error) => Status::unavailable(error.to_string()).into_http(),
+                Err(error) => Status::unavailable(error.told(false)).into_http(),
             })
         }
     });
