@@ -155,3 +155,15 @@ fn one_dash_or_two_and_under_the_name_of_consul() {
     command.args(["kv", "get", "k"]).env("CONSUL_HTTP_ADDR", node.addresses().http.to_string());
     assert_eq!(Ran::with_input(command, "").success().stdout, "-5\n");
 }
+
+#[test]
+fn a_reader_that_has_gone_ends_nothing_with_a_panic() {
+    for arguments in [&["operator", "autopilot"][..], &["frobnicate"], &["--help"], &["kv", "get", "-grpc-addr=127.0.0.1:1", "k"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(binary());
+        command.args(arguments).stdin(Stdio::null()).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let code = command.status().unwrap().code();
+        assert!(matches!(code, Some(0 | 1 | 127)), "{arguments:?}: {code:?}");
+    }
+}
