@@ -192,11 +192,12 @@ async fn sort(service: &Service, forward: &Forward, places: &Places, call: Call)
     // What is about the asked agent itself says nothing of a datacenter.
     let place = places.of(call.uri().path());
     let named = call.headers().get(DATACENTER).and_then(|name| name.to_str().ok());
-    if let Some(name) = named {
-        if is_elsewhere(name) && !is_of_this_agent(call.uri().path()) {
-            let name = name.to_lowercase();
-            return Sorted::Datacenter(name, call);
-        }
+    if let Some(name) = named
+        && is_elsewhere(name)
+        && !is_of_this_agent(call.uri().path())
+    {
+        let name = name.to_lowercase();
+        return Sorted::Datacenter(name, call);
     }
     let (place, call) = match place.filter(|_| forward.is_federated()) {
         Some(place) => look(call, |bytes| first_message(bytes, place)).await,
