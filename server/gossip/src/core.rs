@@ -247,17 +247,20 @@ impl Core {
         }
     }
 
-    /// Why the member that sent `state` can't be let in.
+    /// Why the member that sent `state` can't be let in. At one address lives one member at a time: who comes from
+    /// the address of another one is its next life, whatever is new about it.
     pub(crate) fn refuse(&self, state: &State) -> Option<String> {
         let new = &state.from;
-        let living = |entry: &&Entry| matches!(entry.status, Status::Alive | Status::Leaving);
-        if let Some(other) = self.entries.get(&new.name).filter(living)
+        let elsewhere =
+            |entry: &&Entry| matches!(entry.status, Status::Alive | Status::Leaving) && entry.record.id.address != new.id.address;
+        if let Some(other) = self.entries.get(&new.name).filter(elsewhere)
             && other.record.node_id != new.node_id
         {
             let at = other.record.id.address;
             return Some(format!("the name `{}` belongs to a living node at {at}; give this node another with `-node`", new.name));
         }
-        let twin = self.entries.values().filter(living).find(|entry| entry.record.node_id == new.node_id && entry.record.name != new.name);
+        let twin =
+            self.entries.values().filter(elsewhere).find(|entry| entry.record.node_id == new.node_id && entry.record.name != new.name);
         twin.map(|twin| {
             let (id, name, at) = (&new.node_id, &twin.record.name, twin.record.id.address);
             format!("the node id {id} belongs to the living node `{name}` at {at}; was a data directory copied? remove its `lictor.json`, or give `-node-id`")

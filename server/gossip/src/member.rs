@@ -52,6 +52,12 @@ impl Record {
     pub(crate) fn age(&self) -> (u64, u64) {
         (self.id.bump, self.version)
     }
+
+    /// Whether both describe one member, in this life or another: the same node, or whoever lives at its address. A
+    /// node that comes back without its data directory has another id, and is the same member nevertheless.
+    pub(crate) fn is_same(&self, other: &Record) -> bool {
+        self.node_id == other.node_id || self.id.address == other.id.address
+    }
 }
 
 /// How a member is, as far as this one knows.

@@ -85,15 +85,16 @@ pub(crate) struct Unreadable;
 
 impl Inbox {
     /// Takes note of a description; true when it is newer than what is known. A name that a living
-    /// member has is not given to another one.
+    /// member has is not given to one at another address.
     pub(crate) fn note(&mut self, record: &Arc<Record>) -> bool {
         if let Some(known) = self.known.get(&record.name) {
-            if known.record.node_id != record.node_id && known.alive {
+            let same = known.record.is_same(record);
+            if !same && known.alive {
                 counter!("consul_gossip_name_conflicts").increment(1);
                 tracing::warn!(name = %record.name, address = %record.id.address, "another node uses the name of a living one; the first one keeps it: give each node a name of its own");
                 return false;
             }
-            if known.record.node_id == record.node_id && known.record.age() >= record.age() {
+            if same && known.record.age() >= record.age() {
                 return false;
             }
         } else if self.known.len() >= MEMBERS_MAX {

@@ -2,6 +2,7 @@
 //! same run, to the last packet.
 
 mod lifeguard;
+mod lives;
 mod network;
 
 use std::time::Duration;

@@ -87,6 +87,31 @@ async fn a_name_or_a_node_id_of_a_living_member_is_not_given_twice() {
 }
 
 #[tokio::test]
+async fn a_node_that_comes_back_with_an_empty_disk_takes_its_place_and_living_ones_elsewhere_keep_theirs() {
+    let (a, b, c) = (start(options("a")).await, start(options("b")).await, start(options("c")).await);
+    for pool in [&b, &c] {
+        assert_eq!(pool.join(&address(&a)).await.joined, 1);
+    }
+    until("all see all", || [&a, &b, &c].iter().all(|pool| pool.members().len() == 3)).await;
+    let place = b.address();
+    b.stop().await;
+    drop(b);
+    let sockets = Sockets::bind(&net::Network::host(), place).await.unwrap();
+    let fresh = Options { node_id: "another".into(), advertise: place, ..options("b") };
+    let b = Pool::start(fresh, sockets).unwrap();
+    let report = b.join(&address(&a)).await;
+    assert_eq!(report.joined, 1, "it is let in before anybody has missed it: {report:?}");
+    let known = |pool: &Pool| {
+        let members = pool.members().into_iter();
+        members.filter(|member| member.name == "b" && member.status == Status::Alive).map(|member| member.node_id).collect::<Vec<_>>()
+    };
+    until("everybody knows it as what it is now", || [&a, &b, &c].iter().all(|pool| known(pool) == ["another"])).await;
+    let twin = start(Options { node_id: "a third".into(), ..options("b") }).await;
+    let report = twin.join(&address(&a)).await;
+    assert!(report.failed[0].1.contains(&format!("the name `b` belongs to a living node at {place}")), "{report:?}");
+}
+
+#[tokio::test]
 async fn another_pool_and_nobody_are_refused_with_the_reason() {
     let a = start(options("a")).await;
     let stranger = start(Options { label: "lan:dc2".into(), ..options("b") }).await;

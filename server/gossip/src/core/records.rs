@@ -53,13 +53,16 @@ impl Core {
 
     /// Somebody says something of this member that it has not said itself.
     fn defend(&mut self, record: &Record) {
-        if record.node_id != self.me.node_id {
+        if !record.is_same(&self.me) {
             counter!("consul_gossip_name_conflicts").increment(1);
             tracing::error!(address = %record.id.address, "another node uses this node's name `{}`; rename one of them", self.me.name);
             return;
         }
         if record.age() <= self.me.age() || self.me.leaving {
             return;
+        }
+        if record.node_id != self.me.node_id {
+            tracing::warn!(address = %record.id.address, other = %record.node_id, "an earlier life at this node's address says that it is the later one; did the clock go back, or do two nodes advertise one address?");
         }
         let me = Arc::make_mut(&mut self.me);
         me.version = record.version.max(me.version) + 1;

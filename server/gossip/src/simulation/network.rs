@@ -180,6 +180,23 @@ impl Network {
         self.settle(member);
     }
 
+    /// Ends a member and starts it again at once, at its name and address but with an empty data directory.
+    pub(super) fn begin_anew(&mut self, member: usize) {
+        let bump = self.members[member].as_ref().map_or(1, |core| core.state(false).from.id.bump) + 1;
+        let id = Id { address: address(member), bump };
+        let own = Record { id, node_id: format!("id{member}.{bump}").into(), ..record(member) };
+        let seed = self.rng.random();
+        self.members[member] = Some(Core::new(own, Timing::lan(), "lan:dc1", None, 0, seed));
+        self.timers.remove(&member);
+        self.settle(member);
+    }
+
+    /// The node id that `viewer` knows a member by.
+    pub(super) fn node_id(&self, viewer: usize, member: usize) -> Option<String> {
+        let members = self.members[viewer].as_ref().expect("the viewer runs").members();
+        members.into_iter().find(|shown| shown.name == name(member)).map(|shown| shown.node_id)
+    }
+
     /// So many members that know each other.
     pub(super) fn populate(&mut self, members: usize) {
         for member in 0..members {
@@ -281,9 +298,9 @@ impl Network {
         self.now - from
     }
 
-    /// Has a member join by another one: what TCP would carry is carried at once.
-    pub(super) fn join(&mut self, member: usize, by: usize) {
-        self.exchange(member, by, true);
+    /// Has a member join by another one: what TCP would carry is carried at once. Says whether it was let in.
+    pub(super) fn join(&mut self, member: usize, by: usize) -> bool {
+        self.exchange(member, by, true)
     }
 
     /// What a member knows.
@@ -308,12 +325,12 @@ impl Network {
         }
     }
 
-    fn exchange(&mut self, from: usize, with: usize, joining: bool) {
+    fn exchange(&mut self, from: usize, with: usize, joining: bool) -> bool {
         if from == with || self.is_cut(from, with) || !self.is_running(with) {
-            return;
+            return false;
         }
         let now = self.now;
-        let Some(question) = self.members[from].as_ref().map(|core| core.state(joining)) else { return };
+        let Some(question) = self.members[from].as_ref().map(|core| core.state(joining)) else { return false };
         let answer = self.with(with, |core| {
             core.refuse(&question).map_or_else(
                 || {
@@ -326,9 +343,9 @@ impl Network {
         if let Some(bytes) = &mut self.compared {
             *bytes += answer.iter().map(|answer| 2 * crate::wire::encode(answer).len() as u64).sum::<u64>();
         }
-        if let Some(answer) = answer {
-            self.with(from, |core| core.merge(now, answer));
-        }
+        let Some(answer) = answer else { return false };
+        self.with(from, |core| core.merge(now, answer));
+        true
     }
 
     /// Whether no stream opens between the two.

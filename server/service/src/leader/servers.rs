@@ -7,6 +7,9 @@
 //! A server that leaves is taken out while it still votes, so that however many leave, those who stay are never fewer
 //! than the quorum that they need.
 //!
+//! A server that comes back with an empty disk is another one to the log, and what it was before never comes back:
+//! that is taken out as soon as the rest is a majority.
+//!
 //! A server that fails keeps its place, because it may come back with its log. Only when there are
 //! more servers than the cluster was begun with has somebody replaced it: then it is taken out, and
 //! only if those that are alive are a majority without it.
@@ -119,6 +122,9 @@ pub(super) fn next(peers: &[Peer], servers: &[Described], rules: &Rules<'_>) -> 
             None if forgotten.contains(&peer.id) && living > voters.len() / 2 => {
                 return Some(Step::Remove(peer.id, "the pool does not know it any more"));
             }
+            None if living > voters.len() / 2 && is_succeeded(peer, servers) => {
+                return Some(Step::Remove(peer.id, "another server lives in its place"));
+            }
             Some(Status::Failed) if wanted.cleanup_dead_servers && living > voters.len() / 2 && is_replaced(peer, &voters, rules) => {
                 return Some(Step::Remove(peer.id, "it has failed, and another server has taken its place"));
             }
@@ -126,6 +132,12 @@ pub(super) fn next(peers: &[Peer], servers: &[Described], rules: &Rules<'_>) -> 
         }
     }
     None
+}
+
+/// Whether somebody else is alive under the name or at the address of a server that the pool does not know any more.
+fn is_succeeded(peer: &Peer, servers: &[Described]) -> bool {
+    let alive = servers.iter().filter(|server| server.status == Status::Alive && server.id != peer.id);
+    alive.map(|server| &server.server).any(|server| server.name == peer.name || server.address == peer.address)
 }
 
 /// Whether a failed server is not needed any more: there are more voters than the cluster was begun
@@ -199,7 +211,7 @@ mod tests {
 
     fn step_with(peers: &[Peer], servers: &[Described], least: usize, stable: &[u64], wanted: &Autopilot) -> Option<Step> {
         let stable = &stable.iter().copied().collect();
-        let (forgotten, refused) = (&BTreeSet::from([7]), &BTreeSet::from([9]));
+        let (forgotten, refused) = (&BTreeSet::from([7]), &BTreeSet::from([77]));
         next(peers, servers, &Rules { own: 1, least, wanted, stable, forgotten, refused })
     }
 
@@ -237,9 +249,24 @@ mod tests {
 
     #[test]
     fn a_server_that_can_not_be_taken_in_keeps_nobody_waiting() {
-        let foreign = [server(9, Status::Alive), server(1, Status::Alive), server(2, Status::Alive)];
+        let foreign = [server(77, Status::Alive), server(1, Status::Alive), server(2, Status::Alive)];
         assert!(matches!(step(&[peer(1, true)], &foreign, 3, &[]), Some(Step::Add(2, _))));
         assert_eq!(step(&[peer(1, true), peer(2, true)], &foreign, 3, &[]), None);
+    }
+
+    #[test]
+    fn the_earlier_life_of_a_server_with_an_empty_disk_is_taken_out_when_the_rest_is_a_majority() {
+        let again = |id| Described { id, ..server(3, Status::Alive) };
+        let servers = [server(1, Status::Alive), server(2, Status::Alive), again(9)];
+        let voters: Vec<Peer> = (1..=3).map(|id| peer(id, true)).collect();
+        let new = again(9).server;
+        assert_eq!(step(&voters, &servers, 3, &[]), Some(Step::Follow(9, new.clone())));
+        let followed = [voters.clone(), vec![Peer { id: 9, ..peer(3, false) }]].concat();
+        assert!(matches!(step(&followed, &servers, 3, &[]), Some(Step::Remove(3, _))));
+        let without = [peer(1, true), peer(2, true), Peer { id: 9, ..peer(3, false) }];
+        assert_eq!(step(&without, &servers, 3, &[]), Some(Step::Add(9, new)), "it is needed at once");
+        let two = [peer(1, true), peer(3, true), Peer { id: 9, ..peer(3, false) }];
+        assert_eq!(step(&two, &[server(1, Status::Alive), again(9)], 2, &[]), None, "one of two is no majority");
     }
 
     #[test]
