@@ -114,7 +114,7 @@ async fn join_pool(
     if !once.is_empty() {
         let report = pool.join(once).await;
         let why: Vec<String> = report.failed.iter().map(|(address, why)| format!("{address}: {why}")).collect();
-        anyhow::ensure!(report.joined > 0, "nobody lets this agent into the {kind} pool: {}", why.join("; "));
+        anyhow::ensure!(report.joined > 0 || !report.own.is_empty(), "nobody lets this agent into the {kind} pool: {}", why.join("; "));
     }
     if !again.is_empty() {
         let (pool, again, shutdown) = (pool.clone(), again.to_vec(), shutdown.clone());
@@ -131,12 +131,14 @@ async fn join_pool(
     Ok(())
 }
 
-/// Tries until somebody lets this agent in, or `max` attempts were in vain.
+/// Tries until somebody else is there, or `max` attempts were in vain. That nobody answers but this agent itself is
+/// none: the others may come later, and a server that is told of itself alone is right where it is.
 async fn keep_joining(pool: &Pool, kind: &str, addresses: &[String], interval: Duration, max: u32) -> Result<(), String> {
     let own = pool.address().to_string();
     let others: Vec<String> = addresses.iter().filter(|address| **address != own).cloned().collect();
     let mut pause = JOIN_FIRST;
-    for attempt in 1u32.. {
+    let mut attempt = 0u32;
+    loop {
         let report = pool.join(&others).await;
         // Being in by somebody else's call is as good.
         let accompanied = pool.members().iter().filter(|member| member.status == Status::Alive).count() > 1;
@@ -146,16 +148,18 @@ async fn keep_joining(pool: &Pool, kind: &str, addresses: &[String], interval: D
         }
         let why: Vec<String> = report.failed.iter().map(|(address, why)| format!("{address}: {why}")).collect();
         // The others may be on their way up.
-        if pause > JOIN_FIRST * 8 {
-            tracing::warn!(attempt, "nobody lets this agent into the {kind} pool yet: {}", why.join("; "));
-        }
-        if attempt == max {
-            return Err(why.join("; "));
+        if report.own.is_empty() {
+            attempt += 1;
+            if pause > JOIN_FIRST * 8 {
+                tracing::warn!(attempt, "nobody lets this agent into the {kind} pool yet: {}", why.join("; "));
+            }
+            if attempt == max {
+                return Err(why.join("; "));
+            }
         }
         sleep(pause.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
         pause = pause.mul_f64(1.5).min(interval);
     }
-    Ok(())
 }
 
 /// Brings the servers of this datacenter into the pool between datacenters, so that it is enough for

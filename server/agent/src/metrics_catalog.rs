@@ -77,7 +77,7 @@ pub(crate) const CATALOG: &[Series] = &[
         name: "consul_gossip_dropped",
         kind: Counter,
         labels: &["reason"],
-        help: "Packets dropped: malformed, oversized, replayed, of another pool, sealed with an unknown key",
+        help: "What was dropped: malformed, oversized, replayed, of another pool, sealed with an unknown key, out of bounds (parts of a packet as well), or one connection too many from an address (crowded)",
     },
     series(Counter, "consul_gossip_joins_refused", "Members that were not let in"),
     series(Counter, "consul_gossip_name_conflicts", "Times that a node used a living one's name"),

@@ -140,6 +140,9 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
         if cluster::leaves(&config, shutdown.cause()) {
             cluster::leave(&service, &consensus, pools).await;
         } else {
+            if let Some(wan) = &pools.wan {
+                wan.stop().await;
+            }
             pools.lan.stop().await;
         }
     }

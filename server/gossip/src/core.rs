@@ -20,12 +20,13 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::bounds::{self, Horizon};
 use crate::coordinate::{Coordinate, Vivaldi};
 use crate::entries::Entries;
 use crate::event::{self, Event, Events, NewEvent};
 use crate::keyring::Keyring;
 use crate::member::{Entry, Id, Member, RECORD_MAX, Record, Status};
-use crate::news::{Inbox, Reader};
+use crate::news::{Inbox, MEMBERS_MAX, Reader};
 use crate::peers::Peers;
 use crate::timing::Timing;
 use crate::wire::{self, DATAGRAM_MAX, Datagram, Dropped, News, Notice, State, Tail};
@@ -118,7 +119,7 @@ impl Core {
     /// A member that knows only itself. `label` tells its pool from others, `clock` is where its
     /// Lamport clock stood, `seed` decides every chance.
     pub(crate) fn new(me: Record, timing: Timing, label: &str, keyring: Option<Keyring>, clock: u64, seed: u64) -> Self {
-        let inbox = Arc::new(Mutex::new(Inbox { events: Events::new(clock), ..Inbox::default() }));
+        let inbox = Arc::new(Mutex::new(Inbox { events: Events::new(clock), horizon: Horizon::new(me.id.bump), ..Inbox::default() }));
         let mut rng = SmallRng::seed_from_u64(seed);
         let own = SmallRng::seed_from_u64(rng.random());
         let reader = Reader { inbox: inbox.clone() };
@@ -174,8 +175,16 @@ impl Core {
         if datagram.packet.is_empty() {
             return Ok(());
         }
-        let sifted = sift::sift(datagram.packet, self.me.id.address, &self.peers).ok_or(Dropped::Malformed)?;
+        let sifted = {
+            let horizon = &mut self.inbox.lock().horizon;
+            horizon.pass(now);
+            sift::sift(datagram.packet, self.me.id, &self.peers, horizon).ok_or(Dropped::Malformed)?
+        };
         let from = sifted.header.src;
+        let strange = bounds::refuse_id(&from, &mut self.inbox.lock().horizon).or_else(|| self.peers.refuse(from.address));
+        if let Some(wrong) = strange {
+            return Err(Dropped::OutOfBounds(wrong));
+        }
         let count = tail.map(|tail| tail.count);
         if count.is_some_and(|count| self.peers.has_come(from, count)) {
             return Err(Dropped::Replayed);
@@ -195,12 +204,34 @@ impl Core {
         // Of whom it thinks that they are down, the probing believes nothing.
         if result.is_ok() && meant && self.peers.life(from.address) == Some(from.bump) {
             sifted.new.iter().for_each(|update| self.learn(update));
+            self.contest(sifted.here);
         }
+        let refused = sifted.refused.or_else(|| self.refused());
         // A packet that was understood in part has done its part.
         match result {
             Err(foca::Error::Decode(_) | foca::Error::MalformedPacket | foca::Error::CustomBroadcast(_)) => Err(Dropped::Malformed),
             Err(foca::Error::DataTooBig) => Err(Dropped::Oversized),
-            _ => Ok(()),
+            _ => refused.map_or(Ok(()), |wrong| Err(Dropped::OutOfBounds(wrong))),
+        }
+    }
+
+    /// Somebody says that a later life than this one is here.
+    fn contest(&mut self, here: u64) {
+        if here > self.me.id.bump {
+            self.outbid(here);
+            self.settle(None);
+        }
+    }
+
+    /// Something that was not believed since the last call, if there was any.
+    pub(crate) fn refused(&mut self) -> Option<&'static str> {
+        self.inbox.lock().refused.take()
+    }
+
+    /// Takes the time from the member that sent `state`, which this one was told to ask, unless it knows somebody.
+    pub(crate) fn adopt(&mut self, state: &State) {
+        if self.size() == 1 {
+            self.inbox.lock().horizon.adopt(state);
         }
     }
 
@@ -251,6 +282,9 @@ impl Core {
     /// the address of another one is its next life, whatever is new about it.
     pub(crate) fn refuse(&self, state: &State) -> Option<String> {
         let new = &state.from;
+        if let Some(wrong) = bounds::refuse(new, &mut self.inbox.lock().horizon) {
+            return Some(format!("it describes itself with {wrong}"));
+        }
         let elsewhere =
             |entry: &&Entry| matches!(entry.status, Status::Alive | Status::Leaving) && entry.record.id.address != new.id.address;
         if let Some(other) = self.entries.get(&new.name).filter(elsewhere)
@@ -270,14 +304,30 @@ impl Core {
     /// Takes over what another member knows.
     pub(crate) fn merge(&mut self, now: Duration, state: State) {
         self.now = now;
-        self.inbox.lock().events.witness(state.clock);
-        let me = self.me.id.address;
+        let me = self.me.id;
+        let stranger = self.is_stranger(&state);
         let mut news = state.probed;
         // Two that compare themselves agree on nearly all.
-        news.retain(|member| member.id().address != me && !self.peers.covers(member));
+        news.retain(|member| !self.peers.covers(member));
+        {
+            let mut inbox = self.inbox.lock();
+            inbox.horizon.pass(now);
+            if !inbox.is_refused(|inbox| bounds::refuse_clock(state.clock, inbox.events.clock())) {
+                inbox.events.witness(state.clock);
+            }
+            inbox.is_refused(|inbox| bounds::believed(&mut news, &mut inbox.horizon));
+            if !inbox.believes(&state.from) {
+                return;
+            }
+        }
+        let here = news.iter().filter(|member| member.id().address == me.address).map(|member| member.id().bump).max();
+        let room = MEMBERS_MAX.saturating_sub(self.peers.len());
+        news.retain(|member| member.id().address != me.address);
+        news.truncate(room);
         let _ = self.probing.apply_many(news.iter().cloned(), false, &mut self.runtime);
         let _ = self.probing.apply_many(std::iter::once(Probed::alive(state.from.id)), state.joining, &mut self.runtime);
         news.iter().for_each(|update| self.learn(update));
+        self.contest(here.unwrap_or_default());
         if state.joining {
             // Whoever is here already has never heard of it.
             let news = wire::encode(&News::Record(state.from.clone()));
@@ -296,12 +346,28 @@ impl Core {
                 self.take_record(record, Some(status));
             }
         }
-        for event in state.events {
-            if self.inbox.lock().events.take(&event) {
+        self.take_events(state.events, stranger, state.joining);
+        self.settle(None);
+    }
+
+    /// Whether this is the first meeting with the member that sent `state` and with all that it knows.
+    fn is_stranger(&self, state: &State) -> bool {
+        let mut others = state.members.iter().map(|(record, ..)| record).chain([&state.from]);
+        !others.any(|record| record.name != self.me.name && self.entries.contains(&record.name))
+    }
+
+    /// Takes over events. They are news when two meet again: they belong to one pool, and one of them was cut off
+    /// when it happened. When they meet for the first time, what happened before is the history of the pool that
+    /// is joined, and none of its members' business where the newcomer has been.
+    fn take_events(&mut self, events: Vec<Event>, stranger: bool, joins_here: bool) {
+        if stranger && joins_here {
+            return;
+        }
+        for event in events {
+            if self.inbox.lock().take_event(&event) && !stranger {
                 self.outputs.push(Output::Event(event));
             }
         }
-        self.settle(None);
     }
 
     /// Says something else of oneself.
@@ -363,7 +429,7 @@ impl Core {
         if entry.status == Status::Alive {
             return Err(format!("`{name}` is alive and would come back at once; stop it, or have it leave"));
         }
-        let record = Record { leaving: true, pruned: prune, version: entry.record.version + 1, ..(*entry.record).clone() };
+        let record = Record { leaving: true, pruned: prune, version: entry.record.version.saturating_add(1), ..(*entry.record).clone() };
         let bytes = wire::encode(&News::Record(Arc::new(record)));
         self.probing.add_broadcast(&bytes).map_err(|error| format!("the news can't be sent: {error}"))?;
         let _ = self.probing.broadcast(&mut self.runtime);

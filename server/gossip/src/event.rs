@@ -66,7 +66,7 @@ impl Events {
 
     /// The next time of one's own.
     pub(crate) fn tick(&mut self) -> u64 {
-        self.clock += 1;
+        self.clock = self.clock.saturating_add(1);
         self.clock
     }
 
@@ -82,7 +82,7 @@ impl Events {
     /// Takes an event; true when it is new here.
     pub(crate) fn take(&mut self, event: &Event) -> bool {
         let key = (event.ltime, event.id);
-        if event.ltime + WINDOW < self.clock || !self.seen.insert(key) {
+        if event.ltime.saturating_add(WINDOW) < self.clock || !self.seen.insert(key) {
             return false;
         }
         self.witness(event.ltime);
@@ -100,6 +100,12 @@ impl Events {
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Event> {
         self.kept.values()
     }
+}
+
+/// Whether an event of another member is none that [`refuse`] would have let it fire.
+pub(crate) fn is_out_of_bounds(event: &Event) -> bool {
+    let texts = [&event.name, &event.node_filter, &event.service_filter, &event.tag_filter];
+    event.name.is_empty() || event.payload.len() > PAYLOAD_MAX || texts.iter().any(|text| text.len() > NAME_MAX)
 }
 
 /// What is wrong with an event; `None` when nothing is.

@@ -11,6 +11,7 @@
 //! that thousands of members run in one test; [`pool`] gives it time, datagrams, and TCP for what
 //! must be whole: joining, and comparing everything from time to time.
 
+mod bounds;
 mod coordinate;
 mod core;
 mod entries;
@@ -30,6 +31,8 @@ mod wire;
 
 #[cfg(test)]
 mod bad_input_tests;
+#[cfg(test)]
+mod forged;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

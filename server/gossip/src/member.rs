@@ -22,7 +22,7 @@ impl foca::Identity for Id {
     type Addr = SocketAddr;
 
     fn renew(&self) -> Option<Self> {
-        Some(Id { address: self.address, bump: self.bump + 1 })
+        Some(Id { address: self.address, bump: self.bump.saturating_add(1) })
     }
 
     fn addr(&self) -> SocketAddr {

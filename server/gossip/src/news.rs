@@ -9,8 +9,9 @@ use foca::{BroadcastHandler, Invalidates};
 use metrics::counter;
 use parking_lot::Mutex;
 
+use crate::bounds::{self, Horizon};
 use crate::entries::Entries;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::member::{Id, Record};
 use crate::suspicions::Suspicions;
 use crate::wire::{self, News};
@@ -25,6 +26,9 @@ pub(crate) struct Inbox {
     pub(crate) events: Events,
     pub(crate) suspicions: Suspicions,
     pub(crate) news: Vec<News>,
+    pub(crate) horizon: Horizon,
+    /// Something that was not believed, until it is told.
+    pub(crate) refused: Option<&'static str>,
 }
 
 pub(crate) struct Known {
@@ -65,7 +69,8 @@ impl BroadcastHandler<Id> for Reader {
         let news: News = wire::decode(data).map_err(|_| Unreadable)?;
         let mut inbox = self.inbox.lock();
         let key = match &news {
-            News::Event(event) => inbox.events.take(event).then_some(Key::Event(event.id)),
+            News::Event(event) => inbox.take_event(event).then_some(Key::Event(event.id)),
+            News::Suspicion(suspicion) if inbox.is_refused(|inbox| bounds::refuse_id(&suspicion.of, &mut inbox.horizon)) => None,
             News::Suspicion(suspicion) => {
                 inbox.suspicions.take(suspicion).then_some(Key::Suspicion { of: suspicion.of.address, by: suspicion.by })
             }
@@ -98,11 +103,32 @@ impl Inbox {
                 return false;
             }
         } else if self.known.len() >= MEMBERS_MAX {
+            self.refused = Some("more members than a pool can have");
+            return false;
+        }
+        if !self.believes(record) {
             return false;
         }
         let known = Known { record: record.clone(), alive: false, gone: None };
         self.known.insert(record.name.clone(), known);
         true
+    }
+
+    /// Whether a description is within all bounds.
+    pub(crate) fn believes(&mut self, record: &Record) -> bool {
+        !self.is_refused(|inbox| bounds::refuse(record, &mut inbox.horizon))
+    }
+
+    /// Takes an event; true when it is new here.
+    pub(crate) fn take_event(&mut self, event: &Event) -> bool {
+        !self.is_refused(|inbox| bounds::refuse_event(event, inbox.events.clock())) && self.events.take(event)
+    }
+
+    /// Notes what `check` finds wrong, if anything.
+    pub(crate) fn is_refused(&mut self, check: impl FnOnce(&mut Inbox) -> Option<&'static str>) -> bool {
+        let refusal = check(self);
+        self.refused = refusal.or(self.refused);
+        refusal.is_some()
     }
 
     /// Forgets those who have not been shown for `kept`. Until then old news of them, which others

@@ -54,6 +54,8 @@ pub enum Error {
 pub struct JoinReport {
     /// Members that have let this one in.
     pub joined: usize,
+    /// Addresses that turned out to be this member's own: asking them is no mistake, and no help.
+    pub own: Vec<String>,
     /// Addresses that did not, and why.
     pub failed: Vec<(String, String)>,
 }

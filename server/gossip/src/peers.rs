@@ -11,6 +11,7 @@ use foca::{Incarnation, Member as Probed, State};
 
 use crate::coordinate::Coordinate;
 use crate::member::Id;
+use crate::news::MEMBERS_MAX;
 
 /// Everybody that the probing knows, by address.
 #[derive(Default)]
@@ -39,6 +40,11 @@ impl Peers {
         self.up
     }
 
+    /// How many addresses are known.
+    pub(crate) fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
     /// Which life is up at `address`.
     pub(crate) fn life(&self, address: SocketAddr) -> Option<u64> {
         self.by_address.get(&address).filter(|peer| peer.up).map(|peer| peer.bump)
@@ -61,6 +67,12 @@ impl Peers {
             (_, State::Alive) | (State::Suspect, State::Suspect) => update.incarnation() > peer.incarnation,
         };
         !newer
+    }
+
+    /// What speaks against one more address; `None` when nothing does.
+    pub(crate) fn refuse(&self, address: SocketAddr) -> Option<&'static str> {
+        let full = self.by_address.len() >= MEMBERS_MAX && !self.by_address.contains_key(&address);
+        full.then_some("more members than a pool can have")
     }
 
     /// The probing was told `update`.

@@ -1,5 +1,8 @@
 //! A member at work: [`Core`](crate::core::Core) with a clock, sockets and tasks.
 
+mod guests;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,17 +22,20 @@ use tokio_util::task::TaskTracker;
 use crate::coordinate::Coordinate;
 use crate::core::{Core, Output};
 use crate::event::{Event, NewEvent};
-use crate::keyring::Key;
 use crate::member::{Id, Member, Record, Status};
 use crate::memory::{Memory, recall, replace};
-use crate::options::{Error, JoinReport, KeyAnswers, KeyOperation, Options};
+use crate::options::{Error, JoinReport, Options};
 use crate::sockets::Sockets;
 use crate::stream::{self, Asked, Envelope};
 use crate::timing::Timing;
-use crate::wire::{self, Dropped, KeyCommand, Question, Reply};
+use crate::wire::{self, Dropped, Question, Reply};
+use guests::Guests;
 
 /// Connections that are answered at a time; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Connections that are answered at a time for one address: the others are left to others.
+const CONNECTIONS_EACH: usize = CONNECTIONS_MAX / 4;
 
 /// Events that a slow listener may be behind before it misses some.
 const EVENTS_QUEUED: usize = 256;
@@ -171,25 +177,28 @@ impl Pool {
         let mut report = JoinReport::default();
         while let Some(Ok((address, result))) = attempts.join_next().await {
             match result {
-                Ok(()) => report.joined += 1,
+                Ok(Met::Another) => report.joined += 1,
+                Ok(Met::Itself) => report.own.push(address),
                 Err(why) => report.failed.push((address, why)),
             }
         }
         report
     }
 
-    async fn join_one(&self, address: &str) -> Result<(), String> {
+    async fn join_one(&self, address: &str) -> Result<Met, String> {
         let target = with_port(address, self.shared.advertise.port());
         let found =
             self.shared.network.resolve(&target, RESOLVE).await.map_err(|error| format!("`{address}` can't be resolved: {error}"))?;
-        let mut why = format!("`{address}` names no address");
+        let mut result = Err(format!("`{address}` names no address"));
         for candidate in found {
-            match self.compare_with(&candidate.to_string(), true).await {
-                Ok(()) => return Ok(()),
-                Err(refused) => why = refused,
+            match (self.compare_with(&candidate.to_string(), true).await, &result) {
+                (Ok(Met::Another), _) => return Ok(Met::Another),
+                // A name of several servers names this one as well.
+                (Err(_), Ok(Met::Itself)) => {}
+                (other, _) => result = other,
             }
         }
-        Err(why)
+        result
     }
 
     /// Tells everybody that this member is about to go. It takes part until it does.
@@ -261,44 +270,6 @@ impl Pool {
     /// Whether packets are sealed.
     pub fn is_sealed(&self) -> bool {
         self.shared.core.lock().keyring.is_some()
-    }
-
-    /// Has every living member do something with its keys, and collects their answers.
-    pub async fn keys(&self, operation: KeyOperation) -> Result<KeyAnswers, Error> {
-        if !self.is_sealed() {
-            return Err(Error::Refused("this pool is not sealed, so it has no keys; start every agent with `-encrypt`".into()));
-        }
-        let bytes = |key: &Key| wire::encode(&key.to_base64());
-        let command = match &operation {
-            KeyOperation::List => KeyCommand::List,
-            KeyOperation::Install(key) => KeyCommand::Install(bytes(key)),
-            KeyOperation::Use(key) => KeyCommand::Use(bytes(key)),
-            KeyOperation::Remove(key) => KeyCommand::Remove(bytes(key)),
-        };
-        let mut asked = JoinSet::new();
-        let living = self.members().into_iter().filter(|member| member.status == Status::Alive);
-        for member in living {
-            let (pool, command) = (self.clone(), command.clone());
-            asked.spawn(async move {
-                let address = SocketAddr::new(member.address, member.port);
-                let answer = if address == pool.address() {
-                    Ok(pool.do_keys(&command))
-                } else {
-                    pool.ask(&address.to_string(), &Question::Keys(command)).await
-                };
-                let keys = match answer {
-                    Ok(Reply::Keys(keys)) => keys.iter().map(|key| read_key(key)).collect(),
-                    Ok(Reply::Refused(why)) | Err(why) => Err(why),
-                    Ok(Reply::State(_) | Reply::Pong) => Err("it answered something else".to_owned()),
-                };
-                (member.name, keys)
-            });
-        }
-        let mut answers = KeyAnswers::new();
-        while let Some(Ok((name, keys))) = asked.join_next().await {
-            answers.insert(name, keys);
-        }
-        Ok(answers)
     }
 
     fn now(&self) -> Duration {
@@ -382,12 +353,12 @@ impl Pool {
     }
 
     /// Counts what was dropped, and tells of it now and then, for each reason.
-    fn complain(&self, dropped: Dropped, from: SocketAddr) {
+    fn complain(&self, dropped: Dropped, from: impl std::fmt::Display) {
         counter!("consul_gossip_dropped", "reason" => dropped.as_str()).increment(1);
         let mut told = self.shared.complaints.lock();
         if told.get(dropped.as_str()).is_none_or(|last| last.elapsed() > COMPLAIN) {
             told.insert(dropped.as_str(), Instant::now());
-            tracing::warn!(%from, pool = self.shared.label, reason = dropped.as_str(), "gossip was dropped; it is counted in `consul_gossip_dropped`");
+            tracing::warn!(%from, pool = self.shared.label, reason = dropped.as_str(), detail = dropped.detail(), "gossip was dropped; it is counted in `consul_gossip_dropped`");
         }
     }
 
@@ -406,12 +377,18 @@ impl Pool {
 
     async fn accept(self, listener: Box<dyn Listener>) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let guests = Guests::default();
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, from)) => {
+                    let Some(guest) = guests.enter(from.ip()) else {
+                        self.complain(Dropped::Crowded, from);
+                        continue;
+                    };
                     let pool = self.clone();
                     self.spawn(async move {
+                        let _guest = guest;
                         if let Err(error) = pool.answer(stream, from).await {
                             tracing::debug!(%error, %from, "a gossip connection has ended early");
                         }
@@ -448,16 +425,29 @@ impl Pool {
 
     /// Takes over what another member knows, and tells it what is known here.
     fn take_state(&self, state: wire::State, from: SocketAddr) -> Reply {
-        let refused = self.shared.core.lock().refuse(&state);
-        if let Some(why) = refused {
-            counter!("consul_gossip_joins_refused").increment(1);
-            tracing::warn!(%from, name = %state.from.name, "a member was not let in: {why}");
-            return Reply::Refused(why);
+        let name = state.from.name.clone();
+        // In one go, so that of two that come at once with one name the second one is refused.
+        let (answer, strange) = self.drive(|core, now| {
+            let answer = core.refuse(&state).map_or_else(
+                || {
+                    core.merge(now, state);
+                    Ok(core.state(false))
+                },
+                Err,
+            );
+            (answer, core.refused())
+        });
+        if let Some(what) = strange {
+            self.complain(Dropped::OutOfBounds(what), from);
         }
-        self.drive(|core, now| {
-            core.merge(now, state);
-            Reply::State(Box::new(core.state(false)))
-        })
+        match answer {
+            Ok(state) => Reply::State(Box::new(state)),
+            Err(why) => {
+                counter!("consul_gossip_joins_refused").increment(1);
+                tracing::warn!(%from, ?name, "a member was not let in: {why}");
+                Reply::Refused(why)
+            }
+        }
     }
 
     async fn ask(&self, address: &str, question: &Question) -> Result<Reply, String> {
@@ -465,12 +455,22 @@ impl Pool {
     }
 
     /// Compares everything with the member at `address`.
-    async fn compare_with(&self, address: &str, joining: bool) -> Result<(), String> {
+    async fn compare_with(&self, address: &str, joining: bool) -> Result<Met, String> {
         let state = self.shared.core.lock().state(joining);
         match self.ask(address, &Question::Compare(Box::new(state))).await? {
+            Reply::State(state) if state.from.id.address == self.shared.advertise => Ok(Met::Itself),
             Reply::State(state) => {
-                self.drive(|core, now| core.merge(now, *state));
-                Ok(())
+                let strange = self.drive(|core, now| {
+                    if joining {
+                        core.adopt(&state);
+                    }
+                    core.merge(now, *state);
+                    core.refused()
+                });
+                if let Some(what) = strange {
+                    self.complain(Dropped::OutOfBounds(what), address);
+                }
+                Ok(Met::Another)
             }
             Reply::Refused(why) => Err(why),
             Reply::Keys(_) | Reply::Pong => Err("it answered something else".into()),
@@ -512,7 +512,7 @@ impl Pool {
             if let Some(peer) = candidate.filter(|peer| *peer != self.shared.advertise) {
                 tried = Instant::now();
                 match self.compare_with(&peer.to_string(), true).await {
-                    Ok(()) => tracing::info!(%peer, "joined again"),
+                    Ok(_) => tracing::info!(%peer, "joined again"),
                     Err(error) => tracing::debug!(error, %peer, "a lost member can't be reached"),
                 }
             }
@@ -548,36 +548,13 @@ impl Pool {
             tracing::warn!(%error, file = %path.display(), "the pool's members can't be remembered for the next start");
         }
     }
-
-    /// Does something with this member's own keys.
-    fn do_keys(&self, command: &KeyCommand) -> Reply {
-        let mut core = self.shared.core.lock();
-        let Some(ring) = &core.keyring else { return Reply::Refused("this member has no keys".into()) };
-        let mut ring = ring.clone();
-        let done = match command {
-            KeyCommand::List => Ok(()),
-            KeyCommand::Install(key) => read_key(key).and_then(|key| ring.install(key)),
-            KeyCommand::Use(key) => read_key(key).and_then(|key| ring.use_key(&key)),
-            KeyCommand::Remove(key) => read_key(key).and_then(|key| ring.remove(&key)),
-        };
-        if let Err(why) = done {
-            return Reply::Refused(why);
-        }
-        let keys: Vec<String> = ring.keys().iter().map(Key::to_base64).collect();
-        if *command != KeyCommand::List
-            && let Some(path) = &self.shared.keyring_file
-            && let Err(error) = replace(path, &serde_json::to_vec(&keys).expect("texts can always be written as JSON"))
-        {
-            return Reply::Refused(format!("the keys can't be written to `{}`: {error}", path.display()));
-        }
-        core.keyring = Some(ring);
-        Reply::Keys(keys.iter().map(wire::encode).collect())
-    }
 }
 
-fn read_key(bytes: &[u8]) -> Result<Key, String> {
-    let text: String = wire::decode(bytes).map_err(|_| "the key can't be read".to_owned())?;
-    Key::from_base64(&text).map_err(|error| error.to_string())
+/// Who has answered.
+enum Met {
+    Another,
+    /// The address was this member's own.
+    Itself,
 }
 
 /// `address` with a port.

@@ -16,6 +16,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How long a question and its answer may take together.
 const EXCHANGE: Duration = Duration::from_secs(10);
 
+/// How long who has connected may take to say how much it is going to say.
+const FIRST: Duration = Duration::from_secs(2);
+
 /// How a member seals and what pool it belongs to.
 pub(crate) struct Envelope {
     pub(crate) label: u32,
@@ -54,7 +57,12 @@ pub(crate) enum Asked {
 
 /// Reads the question of whoever has connected.
 pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Stream) -> io::Result<Asked> {
-    let bytes = match timeout(EXCHANGE, read(stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let asked = async {
+        let length = timeout(FIRST, stream.read_u32()).await.map_err(late)??;
+        read_frame(stream, length).await
+    };
+    let bytes = match timeout(EXCHANGE, asked).await.map_err(late)? {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Asked::Dropped(Dropped::Oversized, None)),
         Err(error) if error.get_ref().is_some_and(|inner| inner.is::<CutShort>()) => return Ok(Asked::Dropped(Dropped::Malformed, None)),
@@ -77,7 +85,9 @@ pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Strea
         Dropped::WrongKey => {
             format!("the pool `{pool}` is not sealed, and the request is; start without `-encrypt`, or give it to every member")
         }
-        Dropped::Malformed | Dropped::Oversized | Dropped::Replayed => return Ok(Asked::Dropped(dropped, None)),
+        Dropped::Malformed | Dropped::Oversized | Dropped::Replayed | Dropped::Crowded | Dropped::OutOfBounds(_) => {
+            return Ok(Asked::Dropped(dropped, None));
+        }
     };
     let label = wire::label_of(&bytes).unwrap_or(envelope.label);
     Ok(Asked::Dropped(dropped, Some(wire::wrap(label, None, &wire::encode(&Reply::Refused(why))))))
@@ -103,7 +113,12 @@ async fn write(stream: &mut Stream, frame: &[u8]) -> io::Result<()> {
 }
 
 async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
-    let length = stream.read_u32().await? as usize;
+    let length = stream.read_u32().await?;
+    read_frame(stream, length).await
+}
+
+async fn read_frame(stream: &mut Stream, length: u32) -> io::Result<Vec<u8>> {
+    let length = length as usize;
     if length > FRAME_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes, and at most {FRAME_MAX} are taken")));
     }

@@ -139,6 +139,10 @@ pub(crate) enum Dropped {
     Oversized,
     /// It came before.
     Replayed,
+    /// There are too many connections from there already.
+    Crowded,
+    /// It says what no member would, such as this; the rest of it was taken.
+    OutOfBounds(&'static str),
 }
 
 impl Dropped {
@@ -149,6 +153,16 @@ impl Dropped {
             Dropped::WrongKey => "wrong_key",
             Dropped::Oversized => "oversized",
             Dropped::Replayed => "replayed",
+            Dropped::Crowded => "crowded",
+            Dropped::OutOfBounds(_) => "out_of_bounds",
+        }
+    }
+
+    /// What more there is to say of it.
+    pub(crate) fn detail(self) -> &'static str {
+        match self {
+            Dropped::OutOfBounds(what) => what,
+            _ => "",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use metrics::counter;
 
 use super::{Core, Output};
+use crate::bounds::VERSION_MAX;
 use crate::member::{Entry, Id, Record, Status};
 use crate::news::MEMBERS_MAX;
 
@@ -64,15 +65,26 @@ impl Core {
         if record.node_id != self.me.node_id {
             tracing::warn!(address = %record.id.address, other = %record.node_id, "an earlier life at this node's address says that it is the later one; did the clock go back, or do two nodes advertise one address?");
         }
+        if !self.inbox.lock().believes(record) {
+            return;
+        }
+        if record.id.bump > self.me.id.bump || record.version >= VERSION_MAX {
+            return self.outbid(record.id.bump);
+        }
         let me = Arc::make_mut(&mut self.me);
         me.version = record.version.max(me.version) + 1;
-        if record.id.bump > me.id.bump {
-            // An earlier life had a later clock.
-            let id = Id { bump: record.id.bump + 1, ..me.id };
-            if self.probing.change_identity(id, &mut self.runtime).is_ok() {
-                me.id = id;
-            }
+        self.tell_of_me();
+    }
+
+    /// Begins another life, after one at this address that is said to have begun at `bump`: an earlier one had a
+    /// later clock, or somebody has made it up.
+    pub(super) fn outbid(&mut self, bump: u64) {
+        let id = Id { bump: bump.max(self.me.id.bump).saturating_add(1), ..self.me.id };
+        if self.me.leaving || self.probing.change_identity(id, &mut self.runtime).is_err() {
+            return;
         }
+        let me = Arc::make_mut(&mut self.me);
+        (me.id, me.version) = (id, 1);
         self.tell_of_me();
     }
 
