@@ -2,14 +2,16 @@
 //! log that answer everything, leaders that die, stop and come back, datacenters that meet.
 
 pub(crate) mod fleet;
+mod load;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use harness::{Node, PATIENCE, eventually};
 
 use fleet::{Fleet, client_of, server_of};
+use load::{Load, assert_kept};
 
 fn leader(node: &Node) -> String {
     node.get("/v1/status/leader").text().trim_matches('"').to_owned()
@@ -80,36 +82,9 @@ fn a_blocking_query_through_an_agent_without_a_log_is_answered_by_the_change() {
 #[test]
 fn a_leader_that_is_killed_under_load_is_replaced_and_nothing_acknowledged_is_lost() {
     let mut fleet = Fleet::start("dc1", 3, 1);
-    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let writers: Vec<_> = fleet
-        .nodes()
-        .map(|node| node.http())
-        .enumerate()
-        .map(|(writer, http)| {
-            let (stop, count) = (stop.clone(), count.clone());
-            std::thread::spawn(move || {
-                let mut acknowledged = Vec::new();
-                for n in 0..100_000 {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let key = format!("load/{writer}/{n}");
-                    let answer = http.try_send("PUT", &format!("/v1/kv/{key}"), &[], b"v");
-                    match answer {
-                        Ok(answer) if answer.status == 200 => {
-                            count.fetch_add(1, Ordering::Relaxed);
-                            acknowledged.push(key);
-                        }
-                        _ => std::thread::sleep(Duration::from_millis(20)),
-                    }
-                }
-                acknowledged
-            })
-        })
-        .collect();
+    let load = Load::by_way_of(fleet.nodes());
     for _ in 0..3 {
-        let before = count.load(Ordering::Relaxed);
-        eventually!(PATIENCE, count.load(Ordering::Relaxed) > before + 100, "there is load");
+        load.goes_on();
         let at = leader(&fleet.clients[0]);
         let dead = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
         fleet.servers[dead].kill();
@@ -118,15 +93,16 @@ fn a_leader_that_is_killed_under_load_is_replaced_and_nothing_acknowledged_is_lo
         put_until_it_works(&fleet.clients[0], "after", "it");
         fleet.servers[dead].restart();
     }
-    stop.store(true, Ordering::Relaxed);
-    let acknowledged: Vec<String> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
-    assert!(acknowledged.len() > 300, "only {} writes were acknowledged: there was no load", acknowledged.len());
-    for node in fleet.nodes() {
-        let found = node.get("/v1/kv/load/?keys").json();
-        let found: std::collections::HashSet<&str> = found.as_array().unwrap().iter().filter_map(|key| key.as_str()).collect();
-        let lost: Vec<&String> = acknowledged.iter().filter(|key| !found.contains(key.as_str())).collect();
-        assert!(lost.is_empty(), "{} of {} acknowledged writes are lost, such as {}", lost.len(), acknowledged.len(), lost[0]);
-    }
+    let acknowledged = load.end();
+    fleet.nodes().for_each(|node| assert_kept(node, &acknowledged));
+}
+
+/// A question that is on its way, whether or not anybody reads it.
+fn asked(node: &Node, how: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(node.addresses().http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET /v1/kv/a{how} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").unwrap();
+    stream
 }
 
 #[test]
@@ -139,7 +115,14 @@ fn a_leader_that_was_stopped_gives_way_and_follows_when_it_goes_on() {
     paused.pause();
     eventually!(PATIENCE, !leader(other).is_empty() && leader(other) != at, "another one leads");
     put_until_it_works(other, "a", "2");
+    // Asked while it is stopped, it answers as soon as it goes on: before it can have heard of anything.
+    let asked: Vec<TcpStream> = ["?raw", "?raw&consistent"].iter().cycle().take(20).map(|how| asked(paused, how)).collect();
     paused.resume();
+    for mut answer in asked {
+        let mut text = String::new();
+        answer.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 500") || text.ends_with("\r\n\r\n2"), "it never answers from the past: {text}");
+    }
     assert_eq!(paused.get("/v1/kv/a?raw&consistent").text(), "2", "it never answers from the past");
     eventually!(PATIENCE, leader(paused) == leader(other), "it follows");
     put_until_it_works(paused, "a", "3");
@@ -170,10 +153,13 @@ fn all_servers_may_stop_at_once_and_come_back() {
 fn a_cluster_grows_and_shrinks_while_it_is_used() {
     let mut fleet = Fleet::start("dc1", 3, 1);
     put_until_it_works(&fleet.clients[0], "a", "1");
+    let load = Load::by_way_of(fleet.nodes());
+    load.goes_on();
     for n in 3..5 {
         fleet.servers.push(server_of("dc1", n, 3, &fleet.addresses()).start());
     }
     eventually!(PATIENCE, voters(&fleet.clients[0]) == 5, "both have a vote");
+    load.goes_on();
     for server in &fleet.servers[3..] {
         assert_eq!(server.get("/v1/kv/a?raw").text(), "1");
     }
@@ -181,12 +167,15 @@ fn a_cluster_grows_and_shrinks_while_it_is_used() {
         let mut leaving = fleet.servers.remove(0);
         assert_eq!(leaving.put("/v1/agent/leave", "").status, 200);
         assert!(leaving.exited().success());
+        load.goes_on();
     }
     eventually!(PATIENCE, voters(&fleet.clients[0]) == 3, "they are out of the quorum");
     eventually!(PATIENCE, fleet.clients[0].get("/v1/catalog/node/dc1-server-0").text().trim() == "null", "and out of the catalog");
     put_until_it_works(&fleet.clients[0], "a", "2");
+    let acknowledged = load.end();
     for server in &fleet.servers {
         assert_eq!(server.get("/v1/kv/a?raw").text(), "2");
+        assert_kept(server, &acknowledged);
     }
 }
 

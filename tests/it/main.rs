@@ -34,6 +34,7 @@ mod same_answer;
 mod session;
 mod snapshot;
 mod start;
+mod streams;
 mod tidy;
 mod tour;
 mod transfer;

@@ -1,6 +1,6 @@
 //! How servers are looked after, and calls that are carried to whom they are for.
 
-use harness::{Node, PATIENCE, eventually};
+use harness::{Node, PATIENCE, Setup, eventually};
 use lictor_client::{PutOptions, ReadOptions};
 
 use crate::cluster::fleet::Fleet;
@@ -45,6 +45,22 @@ fn autopilot_tells_how_the_servers_do_and_is_told_what_to_do() {
     assert_eq!(node.put(&format!("{path}?cas={index}"), r#"{"MinQuorum": 5, "CleanupDeadServers": false}"#).text(), "true");
     assert_eq!(node.get(path).json()["MinQuorum"], 5);
     assert_eq!(node.put(path, r#"{"Typo": 5}"#).status, 400);
+}
+
+#[test]
+fn servers_are_looked_after_as_the_configuration_says_until_somebody_says_otherwise() {
+    let block = "autopilot { min_quorum = 3  server_stabilization_time = \"3s\"  cleanup_dead_servers = false }";
+    let mut node = Setup::durable().config(block).start();
+    let path = "/v1/operator/autopilot/configuration";
+    let found = node.get(path).json();
+    assert_eq!((&found["MinQuorum"], &found["ServerStabilizationTime"]), (&3.into(), &"3s".into()), "{found}");
+    assert_eq!((&found["CleanupDeadServers"], &found["MaxTrailingLogs"]), (&false.into(), &250.into()), "{found}");
+    assert_eq!(node.get("/v1/agent/self").json()["DebugConfig"]["AutopilotMinQuorum"], 3);
+    node.cli(&["operator", "autopilot", "set-config", "-min-quorum=5"]).success();
+    node.kill();
+    node.restart();
+    let found = node.get(path).json();
+    assert_eq!((&found["MinQuorum"], &found["CleanupDeadServers"]), (&5.into(), &false.into()), "what was set stays: {found}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

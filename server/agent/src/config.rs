@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use service::Identity;
 use service::agent::{AgentOptions, CheckRegistration, Scripts, ServiceDefinition};
-use state::NodeInput;
+use state::{Autopilot, NodeInput};
 
 pub use findings::{Mistake, Place};
 pub use flags::AgentFlags;
@@ -98,6 +98,8 @@ pub struct Config {
     pub watch_history: WatchHistory,
     /// How this agent finds the others.
     pub cluster: Cluster,
+    /// How the servers are looked after, as long as nobody has set it.
+    pub autopilot: Option<Autopilot>,
     /// Instances that this machine runs, as its files say.
     pub services: Vec<ServiceDefinition>,
     /// Checks of this node, or of an instance named by id, as its files say.

@@ -109,6 +109,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
         };
         ready?;
         register_self(&consensus, &identity, &node, &shutdown).await;
+        begin_autopilot(&service, &config, &shutdown).await;
         tasks.spawn(leader::run(service.clone(), config.bootstrap_expect as usize, core.clone()));
     }
     if !config.server {
@@ -294,6 +295,19 @@ async fn register_self(consensus: &Consensus, identity: &Identity, node: &NodeIn
             () = shutdown.requested() => {}
             () = tokio::time::sleep(REGISTER_PAUSE) => {}
         }
+    }
+}
+
+/// Has servers looked after as the configuration says, unless somebody has said so already.
+async fn begin_autopilot(service: &Service, config: &Config, shutdown: &Shutdown) {
+    let Some(wanted) = config.autopilot else { return };
+    while !shutdown.token().is_cancelled() {
+        match service.begin_autopilot(wanted).await {
+            Ok(true) => return tracing::info!("servers are looked after as `autopilot` in the configuration says"),
+            Ok(false) => return tracing::debug!("how servers are looked after was set before; `autopilot` changes nothing"),
+            Err(error) => tracing::warn!(%error, "what `autopilot` says can't be put into force yet"),
+        }
+        shutdown.token().run_until_cancelled(tokio::time::sleep(REGISTER_PAUSE)).await;
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Which datacenter a call is for stands in its metadata, or in the options of its first message. To
 //! look at the latter nothing is decoded: where the field lies is known from the contract, and the
-//! few bytes before it are stepped over. Then the call is carried as it came, streams included.
+//! few bytes before it are stepped over. Then the call is carried as it came, streams included: a stream
+//! goes where its first message says, and a later one that says otherwise is refused by who answers it.
 //!
 //! An agent without a log does the same with the few calls that it answers by itself: what they ask of
 //! another datacenter, or of a pool that it is not in, is for a server.
@@ -15,8 +16,8 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 use forward::{DATACENTER, Forward};
-use futures::StreamExt;
-use futures::stream;
+use futures::future::{FutureExt, ready};
+use futures::stream::{self, StreamExt};
 use http::HeaderValue;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use prost::Message;
@@ -26,6 +27,7 @@ use service::Service;
 use tonic::service::AxumBody;
 
 use crate::carry::{Answer, Call, To, carry, told_who_was_asked};
+use crate::late;
 
 /// Calls that only the leader can answer.
 const FOR_THE_LEADER: [&str; 3] =
@@ -47,6 +49,8 @@ pub(crate) struct Places {
     datacenter: HashMap<String, Vec<u32>>,
     /// Calls of one message that are answered by one.
     unary: HashSet<String>,
+    /// Both sides send streams: whoever calls may wait for an answer before the first message is sent.
+    conversations: HashSet<String>,
 }
 
 impl Places {
@@ -58,18 +62,20 @@ impl Places {
             .iter()
             .flat_map(|file| file.message_type.iter().map(|message| (format!(".{}.{}", file.package(), message.name()), message)))
             .collect();
-        let (mut datacenter, mut unary) = (HashMap::new(), HashSet::new());
+        let (mut datacenter, mut unary, mut conversations) = (HashMap::new(), HashSet::new(), HashSet::new());
         for file in &set.file {
             for service in &file.service {
                 for method in &service.method {
-                    let place = messages.get(method.input_type()).and_then(|message| place(message, &messages));
+                    let fields = messages.get(method.input_type()).and_then(|message| place(message, &messages));
+                    let conversation = method.client_streaming() && method.server_streaming() && fields.is_some();
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    conversations.extend(conversation.then(|| path.clone()));
                     unary.extend((!method.client_streaming() && !method.server_streaming()).then(|| path.clone()));
-                    datacenter.extend(place.map(|place| (path, place)));
+                    datacenter.extend(fields.map(|fields| (path, fields)));
                 }
             }
         }
-        Places { datacenter, unary }
+        Places { datacenter, unary, conversations }
     }
 
     fn of(&self, path: &str) -> Option<&[u32]> {
@@ -80,10 +86,23 @@ impl Places {
     pub(crate) fn is_answered_at_once(&self, path: &str) -> bool {
         self.unary.contains(path)
     }
+
+    fn is_conversation(&self, path: &str) -> bool {
+        self.conversations.contains(path)
+    }
 }
 
-/// The field `datacenter` of a message, or that of its `options`.
+/// The field `datacenter` of a message, or that of its `options`, or of what it is one of.
 fn place(message: &DescriptorProto, messages: &HashMap<String, &DescriptorProto>) -> Option<Vec<u32>> {
+    own_place(message, messages).or_else(|| {
+        message.field.iter().filter(|field| field.oneof_index.is_some()).find_map(|field| {
+            let inner = own_place(messages.get(field.type_name())?, messages)?;
+            Some(std::iter::once(u32::try_from(field.number()).ok()?).chain(inner).collect())
+        })
+    })
+}
+
+fn own_place(message: &DescriptorProto, messages: &HashMap<String, &DescriptorProto>) -> Option<Vec<u32>> {
     let field = |message: &DescriptorProto, name: &str| message.field.iter().find(|field| field.name() == name).cloned();
     let number = |number: i32| u32::try_from(number).ok();
     if let Some(own) = field(message, "datacenter") {
@@ -128,7 +147,8 @@ where
         let next = self.here.clone();
         let mut here = std::mem::replace(&mut self.here, next);
         let (service, forward, places) = (self.service.clone(), self.forward.clone(), self.places.clone());
-        Box::pin(async move {
+        let is_late = places.is_conversation(call.uri().path()) && !call.headers().contains_key(DATACENTER) && forward.is_federated();
+        let answering = async move {
             match sort(&service, &forward, &places, call).await {
                 Sorted::Here(call) => here.call(call).await,
                 Sorted::Leader(address, call) => Ok(carry(&forward, &places, To::Address(&address), call).await),
@@ -143,7 +163,11 @@ where
                     Ok(carry(&forward, &places, To::Server, call).await)
                 }
             }
-        })
+        };
+        match is_late {
+            true => Box::pin(ready(Ok(late::answer(answering.map(|answer| answer.unwrap_or_else(|never| match never {})))))),
+            false => Box::pin(answering),
+        }
     }
 }
 
@@ -353,6 +377,16 @@ mod tests {
         let place = places.of("/lictor.v1.OperatorService/GetAutopilotState").unwrap();
         assert_eq!(first_message(&framed(&state), place), Looked::Found("dc3".into()));
         assert!(places.of("/lictor.v1.StatusService/GetVersion").is_none());
+        let options = Some(v1::ReadOptions { datacenter: "dc4".into(), ..Default::default() });
+        let create = v1::WatchCreate { watch_id: 1, options, ..Default::default() };
+        let watch = v1::WatchRequest { request: Some(v1::watch_request::Request::Create(create)) };
+        let place = places.of("/lictor.v1.WatchService/Watch").unwrap();
+        assert_eq!(first_message(&framed(&watch), place), Looked::Found("dc4".into()));
+        let cancel = v1::watch_request::Request::Cancel(v1::WatchCancel { watch_id: 1 });
+        assert_eq!(first_message(&framed(&v1::WatchRequest { request: Some(cancel) }), place), Looked::Absent);
+        let mut conversations: Vec<&str> = places.0.keys().map(String::as_str).filter(|path| places.is_conversation(path)).collect();
+        conversations.sort_unstable();
+        assert_eq!(conversations, ["/lictor.v1.SessionService/KeepAlive", "/lictor.v1.WatchService/Watch"]);
         for path in FOR_THE_LEADER {
             assert!(places.of(path).is_some(), "{path} is in the contract, and can be for another datacenter");
         }

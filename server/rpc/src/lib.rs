@@ -19,6 +19,7 @@ pub mod exec;
 mod gather;
 mod health;
 mod kv;
+mod late;
 mod listener;
 mod lock;
 mod near;

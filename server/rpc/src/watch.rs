@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::caller::open;
-use crate::convert::common::read_options;
+use crate::convert::common::{read_options, same_datacenter};
 use crate::convert::watch as convert;
 use crate::serve::Face;
 use crate::status::{answer, invalid, shutting_down, status};
@@ -40,7 +40,7 @@ impl WatchService for Face {
         answer(async {
             let (caller, requests) = open(request)?;
             let watches = self.service.watch_stream(&caller);
-            let many = Many { watches, requests: Some(requests), service: self.service.clone(), stop: self.stop.clone() };
+            let many = Many { watches, requests: Some(requests), begun: false, service: self.service.clone(), stop: self.stop.clone() };
             let messages: Messages = Box::pin(stream::try_unfold(many, |mut many| async move {
                 let message = many.next().await?;
                 Ok(message.map(|message| (message, many)))
@@ -56,6 +56,8 @@ struct Many {
     watches: WatchStream,
     /// What the client still asks for; `None` once it has closed its side.
     requests: Option<Streaming<v1::WatchRequest>>,
+    /// Whether the first of them, which says where the stream is for, has come.
+    begun: bool,
     service: Service,
     stop: CancellationToken,
 }
@@ -107,6 +109,7 @@ impl Many {
     /// that belongs to no watch ends the stream.
     async fn take(&mut self, request: v1::WatchRequest) -> Result<Option<Encoded<v1::WatchResponse>>, Status> {
         let v1::WatchRequest { request } = request;
+        let first = !std::mem::replace(&mut self.begun, true);
         match request.ok_or_else(|| status(invalid("request", "it asks for nothing")))? {
             v1::watch_request::Request::Cancel(v1::WatchCancel { watch_id }) => {
                 self.watches.cancel(watch_id);
@@ -118,14 +121,17 @@ impl Many {
                     let problem = format_args!("`{watch_id}` is 0 or in use on this stream; choose another number");
                     return Err(status(invalid("watch_id", problem)));
                 }
-                Ok(self.create(create).await.err().map(|error| message::cancelled(watch_id, Some(error))))
+                Ok(self.create(create, first).await.err().map(|error| message::cancelled(watch_id, Some(error))))
             }
         }
     }
 
-    async fn create(&mut self, create: v1::WatchCreate) -> Result<(), Error> {
+    async fn create(&mut self, create: v1::WatchCreate, first: bool) -> Result<(), Error> {
         let v1::WatchCreate { watch_id, target, resume_from, skip_snapshot, options } = create;
         let (target, options) = (convert::target(target)?, read_options(options)?);
+        if !first {
+            same_datacenter(&self.service, options.datacenter.as_deref())?;
+        }
         let start = convert::start(&resume_from, skip_snapshot)?;
         self.watches.create(watch_id, target, &options, start).await
     }

@@ -112,6 +112,15 @@ impl Service {
         Ok(self.answer(tables.autopilot(), &tables, options.consistency))
     }
 
+    /// Sets how servers are looked after, unless somebody has done so already. Says whether it did.
+    pub async fn begin_autopilot(&self, wanted: Autopilot) -> Result<bool, Error> {
+        if self.consensus().tables().autopilot().value.create_index != LogIndex::ZERO {
+            return Ok(false);
+        }
+        let proposed = self.propose(Operation::SetAutopilot { wanted, compare: Compare::Absent }).await?;
+        Ok(!matches!(proposed.outcome, Outcome::Refused(_)))
+    }
+
     /// Changes how servers are looked after, if `compare` holds. Answers at which revision, and how
     /// they are looked after from then on.
     pub async fn set_autopilot(
@@ -139,7 +148,7 @@ impl Service {
 }
 
 /// The longest time that can be asked for.
-const LENGTH_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+pub const LENGTH_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 
 fn build(member: &Member) -> Option<String> {
     member.tags.get("build").cloned()
@@ -192,6 +201,20 @@ mod tests {
         assert_eq!(of(&[(true, true), (true, true), (true, false)]), (false, 0, 0));
         assert_eq!(of(&[(true, true), (false, true), (false, true)]), (true, 0, 1));
         assert_eq!(of(&[(true, true); 5]), (true, 2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_begins_as_it_was_told_and_stays_as_it_was_set() {
+        let service = testing::dev().await;
+        let caller = Caller::default();
+        let first = Autopilot { min_quorum: 3, ..Autopilot::default() };
+        assert!(service.begin_autopilot(first).await.unwrap());
+        assert!(!service.begin_autopilot(Autopilot { min_quorum: 5, ..first }).await.unwrap(), "it has begun");
+        let found = service.autopilot_configuration(&caller, &ReadOptions::default()).await.unwrap().value;
+        assert_eq!(found.min_quorum, 3);
+        service.set_autopilot(&caller, None, Autopilot { min_quorum: 7, ..found }, Compare::Any).await.unwrap();
+        assert!(!service.begin_autopilot(first).await.unwrap());
+        assert_eq!(service.autopilot_configuration(&caller, &ReadOptions::default()).await.unwrap().value.min_quorum, 7);
     }
 
     #[tokio::test]

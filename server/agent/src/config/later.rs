@@ -58,7 +58,6 @@ pub(crate) const TOP_LATER: &[Later] = &[
     harmless("advertise_reconnect_timeout"),
     harmless("gossip_lan"),
     harmless("gossip_wan"),
-    harmless("autopilot"),
     harmless("server_rejoin_age_max"),
     harmless("disable_coordinates"),
     // what the agent runs
@@ -103,6 +102,10 @@ pub(crate) const SERVICE_LATER: &[Later] =
 
 /// Keys of a check.
 pub(crate) const CHECK_LATER: &[Later] = &[fatal("namespace"), fatal("partition"), fatal("script")];
+
+/// Keys of `autopilot`.
+pub(crate) const AUTOPILOT_LATER: &[Later] =
+    &[harmless("redundancy_zone_tag"), harmless("disable_upgrade_migration"), harmless("upgrade_version_tag")];
 
 /// Keys of `dns_config`.
 pub(crate) const DNS_LATER: &[Later] = &[harmless("use_cache"), harmless("cache_max_age"), harmless("prefer_namespace")];

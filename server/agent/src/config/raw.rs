@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use service::agent::{CheckRegistration, ServiceDefinition};
+use state::Autopilot;
 
 use crate::config::definition::Defined;
 use crate::config::read::{Findings, Reader};
 use crate::config::sections::{
-    Cluster, DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, TELEMETRY_LATER, TOP_LATER, WatchHistory, read_telemetry,
-    set,
+    AUTOPILOT_LATER, Cluster, DNS_LATER, Dns, HTTP_LATER, Http, LIMITS_LATER, Limits, PORTS_LATER, TELEMETRY_LATER, TOP_LATER,
+    WatchHistory, read_autopilot, read_telemetry, set,
 };
 use crate::config::text::Field;
 use crate::config::{definition, watches};
@@ -102,6 +103,7 @@ pub(crate) struct Raw {
     pub(crate) remote_exec: bool,
     pub(crate) watch_history: WatchHistory,
     pub(crate) cluster: Cluster,
+    pub(crate) autopilot: Option<Autopilot>,
     pub(crate) services: Vec<Defined<ServiceDefinition>>,
     pub(crate) checks: Vec<Defined<CheckRegistration>>,
     pub(crate) watches: Vec<Watch>,
@@ -150,6 +152,7 @@ impl Raw {
             remote_exec: false,
             watch_history: WatchHistory::default(),
             cluster: Cluster::default(),
+            autopilot: None,
             services: Vec::new(),
             checks: Vec::new(),
             watches: Vec::new(),
@@ -237,6 +240,7 @@ impl Raw {
             self.http.block_endpoints.extend(keys.texts("block_endpoints"));
         });
         keys.sections("limits", LIMITS_LATER, |keys| self.limits.read(keys));
+        keys.sections("autopilot", AUTOPILOT_LATER, |keys| read_autopilot(&mut self.autopilot, keys));
         keys.sections("telemetry", TELEMETRY_LATER, |keys| read_telemetry(keys, findings));
         set(&mut self.default_query_time, keys.duration("default_query_time"));
         set(&mut self.max_query_time, keys.duration("max_query_time"));

@@ -90,6 +90,15 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A duration in whole milliseconds, from 1 to `most`.
+    pub(crate) fn millis(&mut self, key: &'static str, most: u64) -> Option<u64> {
+        let wanted = format!("a duration from `1ms` to `{}`", humantime::format_duration(Duration::from_millis(most)));
+        self.scalar(key, &wanted, |value| {
+            let Value::Text(text) = value else { return None };
+            u64::try_from(duration::parse(text)?.as_millis()).ok().filter(|millis| (1..=most).contains(millis))
+        })
+    }
+
     /// A list of strings; one string is a list of one.
     pub(crate) fn texts(&mut self, key: &'static str) -> Vec<String> {
         let mut texts = Vec::new();

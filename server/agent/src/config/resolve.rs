@@ -17,6 +17,9 @@ pub(crate) fn resolve(raw: Raw, interfaces: &[Interface], findings: &Findings) -
     let bootstrap_expect = expect(&raw, findings);
     let cluster = cluster(&raw, &reading, findings);
     bounds(&raw, findings);
+    if raw.autopilot.is_some() && !raw.server {
+        findings.warn("`autopilot` says how servers are looked after, and counts on servers only");
+    }
     node_meta(&raw, findings);
     let bind_addr = reading.address("bind_addr", &raw.bind_addr);
     let listen = bind_addr.map(|bind| network::listen(&raw, bind, &reading));
@@ -41,6 +44,7 @@ pub(crate) fn resolve(raw: Raw, interfaces: &[Interface], findings: &Findings) -
         server: raw.server,
         bootstrap_expect,
         cluster,
+        autopilot: raw.autopilot,
         datacenter,
         node_name: node_name?,
         node_id,

@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use service::autopilot::LENGTH_MAX_MS;
+use state::Autopilot;
+
 use crate::config::later;
 use crate::config::read::{Findings, Reader};
 
@@ -207,6 +210,16 @@ impl Default for WatchHistory {
     }
 }
 
+/// Reads `autopilot`, which is unset unless some file has it.
+pub(crate) fn read_autopilot(place: &mut Option<Autopilot>, keys: &mut Reader<'_>) {
+    let wanted = place.get_or_insert_default();
+    set(&mut wanted.cleanup_dead_servers, keys.flag("cleanup_dead_servers"));
+    set(&mut wanted.last_contact_threshold_ms, keys.millis("last_contact_threshold", LENGTH_MAX_MS));
+    set(&mut wanted.max_trailing_logs, keys.number("max_trailing_logs"));
+    set(&mut wanted.min_quorum, keys.number("min_quorum"));
+    set(&mut wanted.server_stabilization_ms, keys.millis("server_stabilization_time", LENGTH_MAX_MS));
+}
+
 /// Reads `telemetry`, of which this version has nothing to choose.
 pub(crate) fn read_telemetry(keys: &mut Reader<'_>, findings: &Findings) {
     match keys.text("metrics_prefix").as_deref() {
@@ -216,7 +229,7 @@ pub(crate) fn read_telemetry(keys: &mut Reader<'_>, findings: &Findings) {
 }
 
 /// The keys of `limits`, `performance` and so on that are read elsewhere, or not in this version.
-pub(crate) use later::{DNS_LATER, HTTP_LATER, LIMITS_LATER, PORTS_LATER, TELEMETRY_LATER, TOP_LATER};
+pub(crate) use later::{AUTOPILOT_LATER, DNS_LATER, HTTP_LATER, LIMITS_LATER, PORTS_LATER, TELEMETRY_LATER, TOP_LATER};
 
 /// How this agent finds the others.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use service::agent::{CheckRegistration, Scripts};
+use state::Autopilot;
 
 use crate::config::{Cluster, Config, Dns, Limits, Listen, Log, WatchHistory};
 
@@ -49,6 +50,7 @@ impl Config {
             session_ttl_min,
             watch_history,
             cluster,
+            autopilot,
             services: _,
             checks: _,
             watches: _,
@@ -94,6 +96,7 @@ impl Config {
         put(&mut keys, "watch_history.changes_max", changes_max);
         put(&mut keys, "watch_history.bytes_max", bytes_max);
         cluster_keys(&mut keys, cluster);
+        autopilot_keys(&mut keys, autopilot.as_ref());
         keys
     }
 
@@ -203,10 +206,15 @@ impl Config {
     fn shown_cluster(&self) -> Value {
         let place = |place: Option<SocketAddr>| place.map_or(String::new(), |place| place.to_string());
         let port = |place: Option<SocketAddr>| place.map_or(-1, |place| i64::from(place.port()));
-        let (listen, cluster) = (&self.listen, &self.cluster);
+        let (listen, cluster, autopilot) = (&self.listen, &self.cluster, self.autopilot.unwrap_or_default());
         json!({
             "AdvertiseAddrLAN": self.advertise_addr,
             "AdvertiseAddrWAN": self.advertise.wan,
+            "AutopilotCleanupDeadServers": autopilot.cleanup_dead_servers,
+            "AutopilotLastContactThreshold": time(Duration::from_millis(autopilot.last_contact_threshold_ms)),
+            "AutopilotMaxTrailingLogs": autopilot.max_trailing_logs,
+            "AutopilotMinQuorum": autopilot.min_quorum,
+            "AutopilotServerStabilizationTime": time(Duration::from_millis(autopilot.server_stabilization_ms)),
             "BindAddr": self.bind_addr,
             "Bootstrap": self.bootstrap_expect == 1,
             "BootstrapExpect": self.bootstrap_expect,
@@ -227,6 +235,15 @@ impl Config {
             "SkipLeaveOnInt": cluster.skip_leave_on_interrupt.unwrap_or(self.server),
         })
     }
+}
+
+fn autopilot_keys(keys: &mut Keys, autopilot: Option<&Autopilot>) {
+    let Some(wanted) = autopilot else { return };
+    put(keys, "autopilot.cleanup_dead_servers", wanted.cleanup_dead_servers);
+    put(keys, "autopilot.last_contact_threshold", time(Duration::from_millis(wanted.last_contact_threshold_ms)));
+    put(keys, "autopilot.max_trailing_logs", wanted.max_trailing_logs);
+    put(keys, "autopilot.min_quorum", wanted.min_quorum);
+    put(keys, "autopilot.server_stabilization_time", time(Duration::from_millis(wanted.server_stabilization_ms)));
 }
 
 fn put(keys: &mut Keys, name: &str, value: impl Display) {

@@ -172,9 +172,33 @@ fn files_that_cannot_be_read_are_named() {
 
 #[test]
 fn harmless_keys_of_consul_only_warn() {
-    let config = hcl("ui_config { enabled = true }\nenable_debug = true\nautopilot { cleanup_dead_servers = true }").unwrap();
+    let config = hcl("ui_config { enabled = true }\nenable_debug = true\nautopilot { redundancy_zone_tag = \"z\" }").unwrap();
     assert_eq!(config.warnings.len(), 3, "{:?}", config.warnings);
     assert!(hcl("acl { enabled = false }\nconnect { enabled = false }\nverify_incoming = false").unwrap().warnings.is_empty());
+}
+
+#[test]
+fn servers_are_looked_after_as_the_files_say() {
+    assert_eq!(hcl("").unwrap().autopilot, None);
+    let config =
+        hcl("autopilot {\n last_contact_threshold = \"1s\"\n min_quorum = 3\n}\nautopilot { cleanup_dead_servers = false }").unwrap();
+    let expected = Autopilot { last_contact_threshold_ms: 1000, min_quorum: 3, cleanup_dead_servers: false, ..Autopilot::default() };
+    assert_eq!(config.autopilot, Some(expected));
+    assert_eq!(config.warnings, [] as [&str; 0]);
+    for (wrong, key) in [
+        ("cleanup_dead_servers = \"perhaps\"", "cleanup_dead_servers"),
+        ("last_contact_threshold = \"0s\"", "last_contact_threshold"),
+        ("last_contact_threshold = \"25h\"", "last_contact_threshold"),
+        ("max_trailing_logs = -1", "max_trailing_logs"),
+        ("min_quorum = -1", "min_quorum"),
+        ("server_stabilization_time = 10", "server_stabilization_time"),
+        ("server_stabilisation_time = \"10s\"", "server_stabilisation_time"),
+    ] {
+        let error = hcl(&format!("autopilot {{\n {wrong}\n}}")).unwrap_err();
+        let field = format!("autopilot.{key}");
+        let named = error.0.iter().find(|mistake| mistake.place.as_ref().is_some_and(|place| place.line == 2));
+        assert!(named.is_some_and(|mistake| mistake.to_string().contains(&field)), "{error}");
+    }
 }
 
 #[test]

@@ -39,6 +39,21 @@ pub(crate) fn write_to(options: Option<v1::WriteOptions>) -> Option<String> {
     Some(datacenter).filter(|name| !name.is_empty())
 }
 
+/// Refuses a later message of a stream that names another datacenter: a stream is carried to the one that
+/// its first message names.
+pub(crate) fn same_datacenter(service: &Service, named: Option<&str>) -> Result<(), Error> {
+    let own = &service.identity().datacenter;
+    match named.filter(|name| !name.eq_ignore_ascii_case(own)) {
+        None => Ok(()),
+        Some(name) => {
+            let problem = format!(
+                "this stream is for `{own}`, as its first message says, and `{name}` is another; open a stream for each datacenter"
+            );
+            Err(invalid("options.datacenter", problem).with("datacenter", name))
+        }
+    }
+}
+
 /// Where an answer stands.
 pub(crate) fn meta(meta: Meta) -> v1::ResponseMeta {
     let Meta { index, applied, datacenter, leader_known, last_contact, consistency } = meta;

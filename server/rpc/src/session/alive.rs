@@ -1,7 +1,7 @@
 //! `SessionService.KeepAlive`: each request renews one session and is answered; the end of a session
 //! is told at once. One request is worked on at a time, so that a stream holds no backlog.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::pin::Pin;
 
 use futures::stream::{self, Stream};
@@ -13,7 +13,7 @@ use state::SessionId;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use crate::convert::common::{session as session_id, wire_millis, write_to};
+use crate::convert::common::{same_datacenter, session as session_id, wire_millis, write_to};
 use crate::convert::session as convert;
 use crate::serve::Face;
 use crate::status::{shutting_down, status};
@@ -29,8 +29,8 @@ struct Alive {
     ends: SessionEnds,
     /// The sessions that the stream keeps alive.
     kept: BTreeSet<SessionId>,
-    /// Where each of them is, as its first request said.
-    datacenters: BTreeMap<SessionId, Option<String>>,
+    /// Whether the first request, which says where the stream is for, has come.
+    begun: bool,
     stop: CancellationToken,
 }
 
@@ -38,7 +38,7 @@ struct Alive {
 pub(crate) fn stream(face: &Face, caller: Caller, requests: Streaming<v1::SessionServiceKeepAliveRequest>) -> AliveStream {
     let (service, stop) = (face.service.clone(), face.stop.clone());
     let ends = service.session_ends();
-    let alive = Alive { service, caller, requests, ends, kept: BTreeSet::new(), datacenters: BTreeMap::new(), stop };
+    let alive = Alive { service, caller, requests, ends, kept: BTreeSet::new(), begun: false, stop };
     Box::pin(stream::try_unfold(alive, |mut alive| async move {
         let answer = alive.next().await?;
         Ok(answer.map(|answer| (answer, alive)))
@@ -62,12 +62,15 @@ impl Alive {
     async fn renew(&mut self, request: v1::SessionServiceKeepAliveRequest) -> Result<v1::SessionServiceKeepAliveResponse, Error> {
         let v1::SessionServiceKeepAliveRequest { session_id: text, options } = request;
         let id = session_id("session_id", &text)?;
+        let datacenter = write_to(options);
+        if std::mem::replace(&mut self.begun, true) {
+            same_datacenter(&self.service, datacenter.as_deref())?;
+        }
         let limit = self.service.limits().watches_per_stream_max;
         if !self.kept.contains(&id) && self.kept.len() >= limit {
             let message = format!("this stream keeps {limit} sessions alive already, which is the limit; open another");
             return Err(Error::new(Reason::TooManyWatches, message).with("limit", limit));
         }
-        let datacenter = self.datacenters.entry(id).or_insert_with(|| write_to(options)).clone();
         match self.service.session_renew(&self.caller, datacenter.as_deref(), id).await {
             Ok(done) => {
                 self.kept.insert(id);
@@ -81,7 +84,6 @@ impl Alive {
 
     fn ended(&mut self, id: SessionId) -> v1::SessionServiceKeepAliveResponse {
         self.kept.remove(&id);
-        self.datacenters.remove(&id);
         let ended = convert::ended(id, self.service.session_end(id));
         self.told(id, State::Ended(ended))
     }
