@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(first_message(&framed(&watch), place), Looked::Found("dc4".into()));
         let cancel = v1::watch_request::Request::Cancel(v1::WatchCancel { watch_id: 1 });
         assert_eq!(first_message(&framed(&v1::WatchRequest { request: Some(cancel) }), place), Looked::Absent);
-        let mut conversations: Vec<&str> = places.0.keys().map(String::as_str).filter(|path| places.is_conversation(path)).collect();
+        let mut conversations: Vec<&str> = places.conversations.iter().map(String::as_str).collect();
         conversations.sort_unstable();
         assert_eq!(conversations, ["/lictor.v1.SessionService/KeepAlive", "/lictor.v1.WatchService/Watch"]);
         for path in FOR_THE_LEADER {
