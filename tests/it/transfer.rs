@@ -38,9 +38,20 @@ async fn put(node: &Node, tasks: usize, count: usize, of: fn(usize) -> (String, 
     putting.join_all().await;
 }
 
-async fn fill(node: &Node) {
-    put(node, 64, ENTRIES, |n| (format!("small/{}", n % 100), vec![b's'; 10])).await;
-    put(node, 4, VALUES, |n| (format!("large/{n}"), vec![n as u8; VALUE])).await;
+/// So much that the log does not reach back to the beginning any more.
+fn fill(runtime: &tokio::runtime::Runtime, node: &Node) {
+    runtime.block_on(put(node, 64, ENTRIES, |n| (format!("small/{}", n % 100), vec![b's'; 10])));
+    let before = written(node);
+    eventually!(PATIENCE, written(node) >= ENTRIES, "the state is on disk, and not only up to {before}");
+    // While this is written, what lies behind that is dropped.
+    runtime.block_on(put(node, 4, VALUES, |n| (format!("large/{n}"), vec![n as u8; VALUE])));
+}
+
+/// Up to where the state is on disk.
+fn written(node: &Node) -> usize {
+    let told = node.cli(&["info"]).success().stdout;
+    let line = told.lines().find_map(|line| line.trim().strip_prefix("last_snapshot_index"));
+    line.unwrap_or_else(|| panic!("no index in {told}")).trim_matches([' ', '=']).parse().unwrap()
 }
 
 /// Bytes of what has arrived of a state.
@@ -70,7 +81,7 @@ fn a_cut_link_and_a_crash_cost_what_was_on_its_way() {
         let late = hosts.others(leader).next().unwrap();
         let data = nodes[late].setup().home().join("data");
         nodes[late].kill();
-        runtime.block_on(fill(&nodes[leader]));
+        fill(&runtime, &nodes[leader]);
 
         // Somebody writes all the while.
         let stop = Arc::new(AtomicBool::new(false));
