@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test: a panic is the message")]
 
 mod agent;
+mod anew;
 mod bad_input;
 mod blocking;
 mod catalog;
