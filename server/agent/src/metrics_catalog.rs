@@ -49,7 +49,7 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Summary, "consul_raft_fsm_apply", "Time to apply a group of commands to the tables, in milliseconds"),
     series(Counter, "consul_raft_state_leader", "Times this server became leader"),
     series(Counter, "consul_raft_state_candidate", "Times this server stood for election"),
-    series(Counter, "lictor_raft_leader_ended", "Times the leader's process was found to have ended"),
+    series(Counter, "consul_raft_leader_ended", "Times the leader's process was found to have ended"),
     series(Gauge, "consul_raft_leader_lastContact", "Milliseconds since the leader was last heard from"),
     series(Gauge, "consul_raft_last_index", "Last index in the log"),
     series(Gauge, "consul_raft_applied_index", "Last index applied"),

@@ -77,7 +77,7 @@ async fn is_gone(inner: &Inner, leader: u64) -> bool {
         match inner.peers.network().connect(&address, LOOK).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 tracing::info!(leader, address, "the leader's process has ended: nobody listens there any more");
-                counter!("lictor_raft_leader_ended").increment(1);
+                counter!("consul_raft_leader_ended").increment(1);
                 return true;
             }
             _ => {}
