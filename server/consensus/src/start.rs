@@ -173,7 +173,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
         failed,
         cause,
     });
-    tokio::spawn(succession::run(inner.clone()));
+    tokio::spawn(succession::run(Arc::downgrade(&inner), inner.streams.clone(), inner.stop.clone()));
     Ok(Consensus { inner })
 }
 

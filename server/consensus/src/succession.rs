@@ -9,12 +9,13 @@
 //! It is a hint and no more: who is elected, and when, is decided by votes as ever.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use metrics::counter;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::start::LEASE;
 use crate::{Inner, status};
@@ -55,13 +56,15 @@ impl Drop for OpenStream {
     }
 }
 
-/// Looks after the leader whenever a stream has ended, until consensus stops.
-pub(crate) async fn run(inner: Arc<Inner>) {
+/// Looks after the leader whenever a stream has ended, until consensus stops. It holds on to nothing while it waits: what
+/// consensus keeps open is closed with its last handle.
+pub(crate) async fn run(inner: Weak<Inner>, streams: Streams, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = inner.stop.cancelled() => return,
-            () = inner.streams.0.notified() => {}
+            () = stop.cancelled() => return,
+            () = streams.0.notified() => {}
         }
+        let Some(inner) = inner.upgrade() else { return };
         let Some(leader) = *inner.leader.borrow() else { continue };
         if leader != inner.id && is_gone(&inner, leader).await {
             succeed(&inner, leader).await;
