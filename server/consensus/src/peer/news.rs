@@ -53,7 +53,8 @@ pub(crate) fn paced<S>(requests: S, awaited: &Awaited) -> impl Stream<Item = App
 where
     S: Stream<Item = Append> + Send + Unpin + 'static,
 {
-    let pacing = Pacing { requests, awaited: awaited.0.subscribe(), told: 0, kept: None, begun: false };
+    // What was kept back is told after the last request: by then the stream has ended, and is asked once more.
+    let pacing = Pacing { requests: requests.fuse(), awaited: awaited.0.subscribe(), told: 0, kept: None, begun: false };
     futures::stream::unfold(pacing, |mut pacing| async move {
         let request = pacing.next().await?;
         pacing.told = pacing.told.max(commit(&request));
@@ -175,9 +176,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_last_news_of_a_stream_are_told() {
-        let (sender, mut out, _awaited) = stream().await;
-        sender.send(request(2, 2, 0)).await.unwrap();
-        drop(sender);
+        // A stream that must not be asked after its end, as the library's is.
+        let requests = futures::stream::unfold(1, |next| async move { (next <= 2).then(|| (request(next, next, 0), next + 1)) });
+        let mut out = Box::pin(paced(Box::pin(requests), &Awaited::new()));
+        assert_eq!(out.next().await.map(|first| commit(&first)), Some(1));
         assert_eq!(out.next().await.map(|last| commit(&last)), Some(2));
         assert!(out.next().await.is_none());
     }
