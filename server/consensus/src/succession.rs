@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::start::LEASE;
@@ -113,13 +113,8 @@ async fn succeed(inner: &Inner, dead: u64) {
             sleep(round).await;
         }
     };
-    // The bound is for a leader that came back meanwhile and is heard again.
-    let bound = LEASE + TURN * 64;
-    let _ = timeout(bound, async {
-        tokio::select! {
-            () = replaced => {}
-            () = stand => {}
-        }
-    })
-    .await;
+    tokio::select! {
+        () = replaced => {}
+        () = stand => {}
+    }
 }
