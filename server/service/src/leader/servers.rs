@@ -114,18 +114,21 @@ pub(super) fn next(peers: &[Peer], servers: &[Described], rules: &Rules<'_>) -> 
     }
     let voters: Vec<u64> = peers.iter().filter(|peer| peer.voter).map(|peer| peer.id).collect();
     let living = voters.iter().filter(|id| alive(id)).count();
+    // Whoever is to be taken out must not be needed for it.
+    if living <= voters.len() / 2 {
+        return None;
+    }
     let others = peers.iter().filter(|peer| peer.id != own && !refused.contains(&peer.id));
     for peer in others {
         match known.get(&peer.id).map(|server| server.status) {
-            // Whoever is to be taken out must not be needed for it.
-            Some(Status::Left | Status::Leaving) if living > voters.len() / 2 => return Some(Step::Remove(peer.id, "it leaves")),
-            None if forgotten.contains(&peer.id) && living > voters.len() / 2 => {
+            Some(Status::Left | Status::Leaving) => return Some(Step::Remove(peer.id, "it leaves")),
+            None if forgotten.contains(&peer.id) => {
                 return Some(Step::Remove(peer.id, "the pool does not know it any more"));
             }
-            None if living > voters.len() / 2 && is_succeeded(peer, servers) => {
+            None if is_succeeded(peer, servers) => {
                 return Some(Step::Remove(peer.id, "another server lives in its place"));
             }
-            Some(Status::Failed) if wanted.cleanup_dead_servers && living > voters.len() / 2 && is_replaced(peer, &voters, rules) => {
+            Some(Status::Failed) if wanted.cleanup_dead_servers && is_replaced(peer, &voters, rules) => {
                 return Some(Step::Remove(peer.id, "it has failed, and another server has taken its place"));
             }
             _ => {}
