@@ -10,12 +10,8 @@ use std::time::{Duration, Instant};
 
 use harness::{Node, PATIENCE, eventually};
 
-use fleet::{Fleet, client_of, server_of};
+use fleet::{Fleet, client_of, leader, server_of};
 use load::{Load, assert_kept};
-
-fn leader(node: &Node) -> String {
-    node.get("/v1/status/leader").text().trim_matches('"').to_owned()
-}
 
 fn serf_health(node: &Node, of: &str) -> String {
     let checks = node.get(&format!("/v1/health/node/{of}")).json();
@@ -341,8 +337,7 @@ fn gossip_is_sealed_and_its_key_is_changed_under_way() {
 fn two_datacenters_answer_for_each_other_and_say_so_when_they_cannot() {
     let near = Fleet::start("dc1", 1, 1);
     let mut far = Fleet::start("dc2", 1, 0);
-    let joined = near.servers[0].cli(&["join", "-wan", &format!("{}:8302", far.servers[0].setup().address())]);
-    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    near.meet(&far);
     eventually!(PATIENCE, near.clients[0].get("/v1/catalog/datacenters").json() == serde_json::json!(["dc1", "dc2"]), "both are known");
     for (node, dc) in [(&near.clients[0], "dc2"), (&near.servers[0], "dc2"), (&far.servers[0], "dc1")] {
         eventually!(PATIENCE, node.put(&format!("/v1/kv/to/{dc}?dc={dc}"), "x").text() == "true", "written in {dc}");

@@ -3,11 +3,7 @@
 use harness::{Node, PATIENCE, eventually};
 use serde_json::json;
 
-use crate::cluster::fleet::Fleet;
-
-fn leader(node: &Node) -> String {
-    node.get("/v1/status/leader").text().trim_matches('"').to_owned()
-}
+use crate::cluster::fleet::{Fleet, leader};
 
 fn count(node: &Node, path: &str) -> usize {
     node.get(path).json().as_array().map_or(0, Vec::len)
@@ -16,8 +12,7 @@ fn count(node: &Node, path: &str) -> usize {
 /// A datacenter of one server and an agent without a log, and another one of two servers.
 fn two() -> (Fleet, Fleet) {
     let (near, far) = (Fleet::start("dc1", 1, 1), Fleet::start("dc2", 2, 0));
-    let joined = near.servers[0].cli(&["join", "-wan", &format!("{}:8302", far.servers[0].setup().address())]);
-    assert_eq!(joined.code, Some(0), "{}", joined.stderr);
+    near.meet(&far);
     eventually!(PATIENCE, count(&near.servers[0], "/v1/agent/members?wan=1") == 3, "the servers know each other");
     (near, far)
 }

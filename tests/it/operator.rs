@@ -79,8 +79,7 @@ async fn what_only_the_leader_can_do_works_by_way_of_any_server() {
 async fn a_grpc_call_for_another_datacenter_is_answered_there() {
     let one = Fleet::start("dc1", 1, 1);
     let two = Fleet::start("dc2", 1, 0);
-    let address = two.servers[0].setup().address().to_string();
-    one.servers[0].cli(&["join", "-wan", &format!("{address}:8302")]).success();
+    one.meet(&two);
     for node in one.nodes() {
         let client = node.client().await;
         let there = PutOptions::new().datacenter("dc2");

@@ -2,11 +2,8 @@
 
 use harness::{Node, PATIENCE, eventually, isolated};
 
+use crate::cluster::fleet::leader;
 use crate::hosts::{Hosts, address};
-
-fn leader(node: &Node) -> String {
-    node.get("/v1/status/leader").text().trim_matches('"').to_owned()
-}
 
 #[test]
 fn a_leader_that_is_cut_off_acknowledges_nothing_and_answers_nothing_old_as_new() {

@@ -18,8 +18,7 @@ use crate::cluster::fleet::Fleet;
 async fn federated() -> (Fleet, Fleet) {
     let one = Fleet::start("dc1", 1, 1);
     let two = Fleet::start("dc2", 1, 0);
-    let address = two.servers[0].setup().address().to_string();
-    one.servers[0].cli(&["join", "-wan", &format!("{address}:8302")]).success();
+    one.meet(&two);
     for node in one.nodes() {
         let client = node.client().await;
         let there = PutOptions::new().datacenter("dc2");

@@ -29,6 +29,11 @@ fn agent(datacenter: &str, name: &str, others: &[String]) -> Setup {
     setup
 }
 
+/// The address of the leader that `node` knows of; empty without one.
+pub(crate) fn leader(node: &Node) -> String {
+    node.get("/v1/status/leader").text().trim_matches('"').to_owned()
+}
+
 impl Fleet {
     /// Starts all of them at the same moment, and waits until each is ready.
     pub(crate) fn start(datacenter: &str, servers: usize, clients: usize) -> Fleet {
@@ -54,6 +59,12 @@ impl Fleet {
     /// Everybody, servers first.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.servers.iter().chain(&self.clients)
+    }
+
+    /// Makes this datacenter and another one known to each other.
+    pub(crate) fn meet(&self, other: &Fleet) {
+        let address = other.servers[0].setup().address();
+        self.servers[0].cli(&["join", "-wan", &format!("{address}:8302")]).success();
     }
 
     /// Where the servers are.
