@@ -207,19 +207,36 @@ impl Consensus {
         Err(Error::NotReady { applied: self.tables().log_applied(), target: self.inner.target })
     }
 
-    /// Waits until this server has caught up and a leader answers, then returns the tables.
+    /// Waits until this server has caught up and a leader answers, then returns the tables. However long that takes: a
+    /// large log, a state that comes over a slow link and a quorum that is not there yet are no reasons to give up. Fails
+    /// only when this server must end.
     pub async fn ready(&self) -> Result<Arc<Tables>, Error> {
-        let tables = loop {
-            match self.read(Consistency::Linearizable).await {
-                Err(Error::NoLeader) => {}
-                other => break other?,
-            }
-        };
+        self.once_possible("answers", || self.read(Consistency::Linearizable)).await?;
         self.inner.caught_up.store(true, Ordering::Release);
-        if tables.meta().incarnation == 0 {
-            self.propose(Operation::Begin { incarnation: rand::random::<u64>() | 1 }).await?;
+        if self.tables().meta().incarnation == 0 {
+            // Drawn once: whoever comes first has given it, and what comes again changes nothing.
+            let incarnation = rand::random::<u64>() | 1;
+            self.once_possible("begins", || self.propose(Operation::Begin { incarnation })).await?;
         }
         Ok(self.tables())
+    }
+
+    /// Tries until it works, or this server must end. Each attempt takes as long as [`HOLD`], so it tells every some
+    /// seconds how far it is.
+    async fn once_possible<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error @ Error::Fatal(_)) => return Err(error),
+                // Whoever starts is alone for a moment.
+                Err(Error::NoLeader) => tracing::debug!("nobody leads yet"),
+                Err(error) => tracing::info!("it takes a while until this server {what}: {error}"),
+            }
+            sleep(LEADER_POLL).await;
+        }
     }
 
     /// Whether a leader is known, and how long ago this server heard from it (zero on the leader).
