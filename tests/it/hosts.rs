@@ -84,6 +84,11 @@ impl Hosts {
         }
     }
 
+    /// From now on a host gets no more than so many kilobits a second over its link.
+    pub(crate) fn slow(&self, host: usize, kilobits: usize) {
+        call("tc", &format!("qdisc add dev port{host} root tbf rate {kilobits}kbit burst 16kb latency 400ms"));
+    }
+
     /// Bytes that have come to a host over its link so far.
     pub(crate) fn received(&self, host: usize) -> u64 {
         // Seen from the switch, what it sends is what the host gets.

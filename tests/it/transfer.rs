@@ -1,5 +1,5 @@
-//! A server that lags gets the whole state over a link that breaks, while writes go on: what was there once does
-//! not come again.
+//! A server that lags gets what it lacks: entries over a link that is slow, and the whole state over one that breaks,
+//! while writes go on. What was there once does not come again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -66,18 +66,46 @@ fn reused(node: &Node) -> Vec<u64> {
     lines.map(|line| line.split("bytes_here=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()).collect()
 }
 
+/// Three servers, each on a host of its own, and which of them leads.
+fn three(hosts: &Hosts) -> (Vec<Node>, usize) {
+    let mut nodes: Vec<Node> = (0..3).map(|host| server(hosts, host)).collect();
+    nodes.iter_mut().for_each(Node::await_ready);
+    let leader = eventually!(
+        PATIENCE,
+        (0..3).find(|host| nodes[0].get("/v1/status/leader").text() == format!("\"{}:8300\"", address(*host))),
+        "one leads"
+    );
+    (nodes, leader)
+}
+
+#[test]
+fn entries_get_through_a_slow_link_once() {
+    isolated("transfer::entries_get_through_a_slow_link_once", || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let hosts = Hosts::new(3);
+        let (mut nodes, leader) = three(&hosts);
+        let late = hosts.others(leader).next().unwrap();
+        nodes[late].kill();
+        const LOG: usize = 10 * VALUE;
+        runtime.block_on(put(&nodes[leader], 2, LOG / VALUE, |n| (format!("large/{n}"), vec![n as u8; VALUE])));
+
+        // Eight seconds for what it lacks: longer than any request waits for a server that starts.
+        hosts.slow(late, 5_000);
+        let before = hosts.received(late);
+        nodes[late].restart();
+        let sent = (hosts.received(late) - before) as usize;
+        assert!((LOG..2 * LOG).contains(&sent), "{sent} bytes went over the link for {LOG} of entries");
+        assert_eq!(nodes[late].get("/v1/kv/large/9?raw&stale").body, vec![9; VALUE], "who is ready has caught up");
+        assert!(reused(&nodes[late]).is_empty(), "the log was enough");
+    });
+}
+
 #[test]
 fn a_cut_link_and_a_crash_cost_what_was_on_its_way() {
     isolated("transfer::a_cut_link_and_a_crash_cost_what_was_on_its_way", || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let hosts = Hosts::new(3);
-        let mut nodes: Vec<Node> = (0..3).map(|host| server(&hosts, host)).collect();
-        nodes.iter_mut().for_each(Node::await_ready);
-        let leader = eventually!(
-            PATIENCE,
-            (0..3).find(|host| nodes[0].get("/v1/status/leader").text() == format!("\"{}:8300\"", address(*host))),
-            "one leads"
-        );
+        let (mut nodes, leader) = three(&hosts);
         let late = hosts.others(leader).next().unwrap();
         let data = nodes[late].setup().home().join("data");
         nodes[late].kill();

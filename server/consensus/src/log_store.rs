@@ -27,6 +27,10 @@ const CACHE_BYTES_MAX: usize = 8 << 20;
 /// Most bytes that one piece of a long read holds.
 const READ_BYTES_MAX: usize = 4 << 20;
 
+/// Most bytes that go to a follower in one request, unless a single entry has more: little enough that answers come often
+/// over a slow link, because what is not answered in time is sent again.
+const SENT_BYTES_MAX: usize = 256 << 10;
+
 /// Most entries that one piece of a long read holds.
 const READ_ENTRIES_MAX: u64 = 1024;
 
@@ -192,7 +196,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end, READ_BYTES_MAX)
+        self.read(start, end, SENT_BYTES_MAX)
     }
 
     /// What is to be applied may be long after a restart: it is read a piece at a time.

@@ -1,8 +1,8 @@
 //! The asking side: what the Raft library wants said to a peer.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,9 +15,11 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use parking_lot::Mutex;
+use prost::Message;
 use proto::internal::v1 as pb;
 use proto::internal::v1::peer_service_client::PeerServiceClient;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -30,8 +32,13 @@ use crate::peer::{news, wire};
 use crate::state_machine::SnapshotData;
 use crate::types::{Member, TypeConfig, Vote};
 
-/// A stream that owes an answer for this long is broken off: the follower is gone, or stuck.
+/// A stream that owes an answer for this long is broken off: the follower is gone, or stuck. What has to arrive before
+/// the answer can come has time for it besides.
 const STALLED: Duration = Duration::from_secs(2);
+
+/// The slowest link over which entries get through, in bytes a second: a quarter of a megabit. A stream over a
+/// slower one is broken off, and what was under way comes again.
+const SLOWEST: u64 = 32 << 10;
 
 /// How long a stream may take to open.
 const OPEN: Duration = Duration::from_secs(1);
@@ -134,16 +141,17 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
             let input = news::paced(futures::stream::iter([first]).chain(input), self.peers.awaited());
             let mut client = self.client().await?;
-            let sent = Arc::new(AtomicU64::new(0));
-            let (to, counted) = (self.id, sent.clone());
+            let owed = Owed::default();
+            let (to, counted) = (self.id, owed.clone());
             let requests = input.map(move |request| {
-                counted.fetch_add(1, Ordering::Relaxed);
-                wire::append_request(to, request)
+                let request = wire::append_request(to, request);
+                counted.note(&request);
+                request
             });
             let opened = timeout(OPEN, client.append(requests)).await;
             let opened = opened.map_err(|_| self.failed(&Status::deadline_exceeded("it did not open a stream in time")))?;
             let answers = opened.map_err(|status| self.failed(&status))?.into_inner();
-            let answers = Answers { peer: self, answers, sent, received: 0 };
+            let answers = Answers { peer: self, answers, owed };
             let answers = futures::stream::unfold(Some(answers), |answers| async move {
                 let mut answers = answers?;
                 let answer = answers.next().await?;
@@ -213,30 +221,78 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     }
 }
 
+/// The requests that are under way on one stream, oldest first: their bytes, and since when each could be on its way.
+#[derive(Clone, Default)]
+struct Owed(Arc<Mutex<VecDeque<(u64, Instant)>>>);
+
+impl Owed {
+    /// A request is handed over.
+    fn note(&self, request: &pb::AppendRequest) {
+        self.0.lock().push_back((request.encoded_len() as u64, Instant::now()));
+    }
+
+    /// The answer to the oldest one has come, so that the link is free for the next.
+    fn settle(&self) {
+        let mut owed = self.0.lock();
+        owed.pop_front();
+        if let Some((_, since)) = owed.front_mut() {
+            *since = Instant::now();
+        }
+    }
+
+    /// Until when the next answer has to come; `None` when none is owed.
+    fn deadline(&self) -> Option<Instant> {
+        self.0.lock().front().map(|(bytes, since)| *since + STALLED + Duration::from_millis(bytes * 1000 / SLOWEST))
+    }
+}
+
 /// The answers to requests under way on one stream.
 struct Answers<'s> {
     peer: &'s Peer,
     answers: Streaming<pb::AppendResponse>,
-    sent: Arc<AtomicU64>,
-    received: u64,
+    owed: Owed,
 }
 
 impl Answers<'_> {
     /// The next answer. A stream that owes none may be silent for as long as it likes.
     async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
         loop {
-            let owed = self.sent.load(Ordering::Relaxed) > self.received;
-            match timeout(STALLED, self.answers.message()).await {
+            let deadline = self.owed.deadline();
+            match timeout_at(deadline.unwrap_or_else(|| Instant::now() + STALLED), self.answers.message()).await {
                 Ok(Ok(Some(message))) => {
-                    self.received += 1;
+                    self.owed.settle();
                     let answer = wire::append_response_from(message);
                     return Some(answer.ok_or_else(|| self.peer.unreachable("its answer to entries means nothing").into()));
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(self.peer.failed(&status).into())),
-                Err(_) if !owed => {}
+                Err(_) if deadline.is_none() => {}
                 Err(_) => return Some(Err(self.peer.failed(&Status::deadline_exceeded("it has stopped answering")).into())),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_to_arrive_has_time_for_it() {
+        let owed = Owed::default();
+        assert_eq!(owed.deadline(), None, "a stream that owes nothing may be silent");
+        let request = |bytes: usize| pb::AppendRequest {
+            entries: vec![pb::Entry { payload: vec![0; bytes].into(), ..pb::Entry::default() }],
+            ..pb::AppendRequest::default()
+        };
+        owed.note(&request(0));
+        owed.note(&request(256 << 10));
+        let patience = || owed.deadline().expect("an answer is owed") - Instant::now();
+        assert!(patience() < STALLED + Duration::from_millis(10), "{:?}", patience());
+        tokio::time::advance(STALLED / 2).await;
+        owed.settle();
+        assert!(patience() >= STALLED + Duration::from_secs(8), "the large one begins now: {:?}", patience());
+        owed.settle();
+        assert_eq!(owed.deadline(), None);
     }
 }
