@@ -82,3 +82,17 @@ fn a_server_with_an_empty_disk_is_a_voter_again_and_what_it_was_is_none() {
     fleet.servers[2].kill();
     eventually!(PATIENCE, fleet.servers[0].put("/v1/kv/after", "2").status == 200, "the two that began anew are a quorum");
 }
+
+#[test]
+fn a_server_with_another_name_is_the_same_server() {
+    let mut node = Node::durable();
+    assert_eq!(node.put("/v1/agent/service/register", r#"{"Name": "web", "Port": 80}"#).status, 200);
+    let before = node.get("/v1/agent/self").json()["Config"]["NodeName"].as_str().unwrap().to_owned();
+    node.stop();
+    node.set_up(|setup| setup.and("-node=renamed"));
+    node.restart();
+    let nodes = || node.get("/v1/catalog/nodes").json().as_array().unwrap().iter().map(|node| node["Node"].clone()).collect::<Vec<_>>();
+    eventually!(PATIENCE, nodes() == ["renamed"], "{before} is no more: {:?}", nodes());
+    eventually!(PATIENCE, node.get("/v1/health/service/web?passing").json()[0]["Node"]["Node"] == "renamed", "its service is found");
+    assert_eq!(node.put("/v1/session/create", r#"{"TTL": "10s"}"#).status, 200);
+}

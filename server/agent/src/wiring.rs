@@ -108,9 +108,9 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
             () = shutdown.requested() => Ok(consensus.tables()),
         };
         ready?;
+        tasks.spawn(leader::run(service.clone(), config.bootstrap_expect as usize, core.clone()));
         register_self(&consensus, &identity, &node, &shutdown).await;
         begin_autopilot(&service, &config, &shutdown).await;
-        tasks.spawn(leader::run(service.clone(), config.bootstrap_expect as usize, core.clone()));
     }
     if !config.server {
         await_servers(&forward_known, &config, &shutdown).await;

@@ -161,7 +161,9 @@ async fn a_server_that_comes_late_gets_a_snapshot_and_a_vote() {
     until("the state is on disk", || first.status().flushed >= 12_000).await;
     first.inner.raft.trigger().purge_log(12_000).await.unwrap();
     let late = Server::start(2).await;
-    first.add_server(2, late.member.clone()).await.unwrap();
+    first.add_learner(2, late.member.clone()).await.unwrap();
+    until("it has caught up", || first.followers().get(&2).is_some_and(|late| late.last_index >= 12_000)).await;
+    first.add_voter(2).await.unwrap();
     late.consensus.ready().await.unwrap();
     assert_eq!(value(&late.consensus, "k7").await.as_deref(), Some("v"));
     assert!(first.status().peers.iter().any(|peer| peer.id == 2 && peer.voter));

@@ -126,16 +126,15 @@ impl Consensus {
         (found.id == leader).then_some(found.voters)
     }
 
-    /// Takes a server in: first as a learner that only receives the log, and once it has the whole
-    /// of it as a voter, so that a new server never holds up a commit. Only the leader can.
-    pub async fn add_server(&self, id: u64, member: Member) -> Result<(), Error> {
-        self.add_learner(id, member).await?;
-        self.change_members(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+    /// Takes a server in without a vote: it receives the log from now on. Only the leader can.
+    pub async fn add_learner(&self, id: u64, member: Member) -> Result<(), Error> {
+        self.change(|| self.inner.raft.add_learner(id, member.clone(), false)).await
     }
 
-    /// Takes a server in without a vote, and waits until it has nearly the whole log. Only the leader can.
-    pub async fn add_learner(&self, id: u64, member: Member) -> Result<(), Error> {
-        self.change(|| self.inner.raft.add_learner(id, member.clone(), true)).await
+    /// Gives a vote to a server that follows. Until it has nearly the whole log it holds up every commit that needs it: see
+    /// [`Consensus::followers`]. Only the leader can.
+    pub async fn add_voter(&self, id: u64) -> Result<(), Error> {
+        self.change_members(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
     }
 
     /// Puts a server's new address into the log. Only the leader can.

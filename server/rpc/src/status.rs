@@ -95,7 +95,7 @@ fn values(refusal: &Refusal) -> Vec<(&'static str, String)> {
         Refusal::UnknownNode { node } => vec![("node", node.to_string())],
         Refusal::UnknownService { node, service_id } => vec![("node", node.to_string()), ("service_id", service_id.to_string())],
         Refusal::UnknownCheck { node, check_id } => vec![("node", node.to_string()), ("check_id", check_id.to_string())],
-        Refusal::NodeConflict { name, id, holder_id, holder_address: _ } => {
+        Refusal::NodeConflict { name, id, holder_id, holder_name: _, holder_address: _ } => {
             vec![("node", name.to_string()), ("node_id", id.to_string()), ("other", holder_id.to_string())]
         }
         Refusal::Restore { why: _ } => Vec::new(),

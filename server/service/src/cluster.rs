@@ -256,7 +256,8 @@ impl Service {
         std::iter::once(own).chain(others.into_iter().map(|(_, datacenter)| datacenter)).collect()
     }
 
-    /// Takes a server out of the quorum by its number or its address. Only the leader can.
+    /// Takes a server out of the quorum by its number or its address. Only the leader can. Refuses where those that are
+    /// left and alive would be no majority of the new quorum: nothing could be written any more, not even a way back.
     pub async fn remove_peer(&self, caller: &Caller, id: Option<u64>, address: Option<&str>) -> Result<(), Error> {
         self.authorize(caller, Right::OperatorWrite)?;
         let peers = self.peers();
@@ -265,7 +266,33 @@ impl Service {
             let asked = id.map_or_else(|| address.unwrap_or_default().to_owned(), |id| id.to_string());
             Error::new(Reason::UnknownNode, format!("no server of the quorum is `{asked}`; list them with `operator raft list-peers`"))
         })?;
+        let voters: Vec<u64> = peers.iter().filter(|peer| peer.voter).map(|peer| peer.id).collect();
+        let alive = self.living_servers();
+        let is_alive = |id: u64| alive.as_ref().is_none_or(|alive| alive.contains(&id));
+        if peer.voter && !crate::leader::survives(&voters, is_alive, peer.id) {
+            let left = voters.iter().filter(|id| **id != peer.id);
+            let dead: Vec<&str> =
+                peers.iter().filter(|other| other.voter && other.id != peer.id && !is_alive(other.id)).map(|other| &*other.name).collect();
+            return Err(Error::new(
+                Reason::PreconditionFailed,
+                format!(
+                    "without `{}` {} servers would vote, of which `{}` are not alive: nothing could be committed any more; start these, \
+                     or take them out first",
+                    peer.name,
+                    left.count(),
+                    dead.join("`, `")
+                ),
+            ));
+        }
         Ok(self.consensus().remove_server(peer.id).await?)
+    }
+
+    /// The numbers of the servers that are alive, as the pool has it; `None` without a pool.
+    fn living_servers(&self) -> Option<Vec<u64>> {
+        let pools = self.pools()?;
+        let servers = crate::leader::described(&pools.lan.members(), &self.identity().datacenter);
+        let living = |server: &crate::leader::Described| matches!(server.status, Status::Alive | Status::Leaving);
+        Some(servers.iter().filter(|server| living(server)).map(|server| server.id).collect())
     }
 
     /// Hands leadership to a server, or to any that is alive. Only the leader can. Answers the new

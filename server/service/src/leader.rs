@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use reconcile::reconcile_self;
 use servers::Rules;
+pub(crate) use servers::survives;
 pub use servers::{Described, described};
 
 use crate::Service;
@@ -31,7 +32,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(60);
 
 /// How often a server is looked at that waits for its vote.
-const LEARNER_LOOK: Duration = Duration::from_millis(500);
+const LEARNER_LOOK: Duration = Duration::from_millis(200);
 
 /// A node that the pool does not know is taken out of the catalog, and a server out of the quorum, after this long: a leader that has
 /// just been started may know less than there is.
@@ -67,17 +68,20 @@ pub async fn run(service: Service, least: usize, stop: CancellationToken) {
 
 /// Never returns.
 async fn lead(service: &Service, least: usize) {
-    while let Err(error) = reconcile_self(service.consensus(), service.identity(), &service.agent().node()).await {
-        tracing::warn!(%error, "this server is not in its own catalog yet; trying again");
-        sleep(RETRY).await;
-    }
-    let Some(lan) = service.pools().map(|pools| pools.lan.clone()) else { return std::future::pending().await };
+    let Some(lan) = service.pools().map(|pools| pools.lan.clone()) else {
+        while let Err(error) = register_itself(service).await {
+            tracing::warn!("{error}");
+            sleep(RETRY).await;
+        }
+        return std::future::pending().await;
+    };
     let mut changes = lan.changes();
     let mut restores = service.hub().follow_resets();
     let mut duty = Duty {
         service,
         least,
         begun: Instant::now(),
+        registered: false,
         known: BTreeSet::new(),
         seen: BTreeSet::new(),
         refused: BTreeMap::new(),
@@ -102,10 +106,17 @@ async fn lead(service: &Service, least: usize) {
     }
 }
 
+async fn register_itself(service: &Service) -> Result<(), String> {
+    let registered = reconcile_self(service.consensus(), service.identity(), &service.agent().node()).await;
+    registered.map_err(|error| format!("this server is not in its own catalog yet: {error}"))
+}
+
 struct Duty<'s> {
     service: &'s Service,
     least: usize,
     begun: Instant,
+    /// This server is in its own catalog.
+    registered: bool,
     /// Members that this leader has seen.
     known: BTreeSet<String>,
     /// Servers that it has seen in the pool.
@@ -120,8 +131,12 @@ impl Duty<'_> {
     /// Brings the catalog and the quorum in line with the pool. Answers when to look again, if that is
     /// soon.
     async fn round(&mut self, all: &[gossip::Member]) -> Result<Option<Duration>, String> {
+        // Whatever keeps this server out of its catalog keeps no other from what is due to it.
+        let own = if self.registered { Ok(()) } else { register_itself(self.service).await };
+        self.registered = own.is_ok();
         let unknown = self.catalog(all).await.map_err(|error| error.to_string())?;
         let quorum = self.quorum(all).await?;
+        own?;
         Ok(unknown.into_iter().chain(quorum).min())
     }
 
@@ -163,7 +178,7 @@ impl Duty<'_> {
         for _ in 0..32 {
             let wanted = consensus.tables().autopilot().value;
             let peers = consensus.status().peers;
-            let (stable, waiting) = stable(&mut self.well_since, consensus, &servers, &wanted);
+            let Learners { close, stable, all } = learners(&mut self.well_since, consensus, &servers, &wanted);
             let absent = peers.iter().map(|peer| peer.id).filter(|id| !present.contains(id));
             let forgotten = absent.filter(|id| long || self.seen.contains(id)).collect();
             let skipped = refused.keys().copied().collect();
@@ -171,6 +186,7 @@ impl Duty<'_> {
                 own: consensus.id(),
                 least: self.least,
                 wanted: &wanted,
+                close: &close,
                 stable: &stable,
                 forgotten: &forgotten,
                 refused: &skipped,
@@ -178,7 +194,7 @@ impl Duty<'_> {
             let Some(step) = servers::next(&peers, &servers, &rules) else {
                 let again = (!refused.is_empty()).then_some(RETRY);
                 self.tell(refused);
-                return Ok(again.or(waiting.then_some(LEARNER_LOOK)));
+                return Ok(again.or((!all.is_empty()).then_some(LEARNER_LOOK)));
             };
             let (id, told) = (step.server(), format!("{step:?}"));
             if let Err(why) = servers::take(consensus, step, datacenter).await {
@@ -199,25 +215,30 @@ impl Duty<'_> {
     }
 }
 
-/// The servers without a vote that have been well for long enough to get one, and whether there are
-/// such without a vote. How long ago a server answered does not count here: on a busy machine it would
+/// The servers without a vote.
+struct Learners {
+    /// All of them.
+    all: BTreeSet<u64>,
+    /// Those that are alive and have nearly the whole log.
+    close: BTreeSet<u64>,
+    /// Those for which that is true for so long that they get a vote.
+    stable: BTreeSet<u64>,
+}
+
+/// How the servers without a vote do. How long ago a server answered does not count here: on a busy machine it would
 /// keep a good server waiting for ever.
-fn stable(
-    well_since: &mut BTreeMap<u64, Instant>,
-    consensus: &Consensus,
-    servers: &[Described],
-    wanted: &Autopilot,
-) -> (BTreeSet<u64>, bool) {
+fn learners(well_since: &mut BTreeMap<u64, Instant>, consensus: &Consensus, servers: &[Described], wanted: &Autopilot) -> Learners {
     let followers = consensus.followers();
     let own = followers.get(&consensus.id()).copied().unwrap_or_default();
     let alive = |id: u64| servers.iter().any(|server| server.id == id && server.status == gossip::Status::Alive);
     let well = |id: u64| alive(id) && followers.get(&id).is_some_and(|follower| is_close(follower, &own, wanted));
-    let learners: BTreeSet<u64> = consensus.status().peers.iter().filter(|peer| !peer.voter).map(|peer| peer.id).collect();
-    well_since.retain(|id, _| learners.contains(id) && well(*id));
-    for id in learners.iter().filter(|id| well(**id)) {
+    let all: BTreeSet<u64> = consensus.status().peers.iter().filter(|peer| !peer.voter).map(|peer| peer.id).collect();
+    let close: BTreeSet<u64> = all.iter().copied().filter(|id| well(*id)).collect();
+    well_since.retain(|id, _| close.contains(id));
+    for id in &close {
         well_since.entry(*id).or_insert_with(Instant::now);
     }
     let long = Duration::from_millis(wanted.server_stabilization_ms);
     let stable = well_since.iter().filter(|(_, since)| since.elapsed() >= long).map(|(id, _)| *id).collect();
-    (stable, !learners.is_empty())
+    Learners { all, close, stable }
 }

@@ -176,14 +176,17 @@ pub enum Refusal {
     },
     /// A node id belongs to another, living node; or a name to another id.
     #[error(
-        "node name `{name}` is reserved by the node with id `{holder_id}` at {holder_address}, which is alive; id `{id}` cannot take it"
+        "node `{name}` with id `{id}` can't be registered: node `{holder_name}` with id `{holder_id}` at {holder_address} is alive; give it \
+         another name, or another id"
     )]
     NodeConflict {
         /// The name asked for.
         name: Str,
         /// The id asked for.
         id: Str,
-        /// Who has it.
+        /// The name of the node that has one of them.
+        holder_name: Str,
+        /// Its id.
         holder_id: Str,
         /// Where that one is.
         holder_address: Str,

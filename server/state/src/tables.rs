@@ -158,6 +158,11 @@ impl Tables {
         self.nodes.get(&name_key(name))
     }
 
+    /// A node by its whole id, without regard to case.
+    pub fn node_of_id(&self, id: &str) -> Option<&Arc<NodeView>> {
+        self.nodes.get(self.node_ids.get(&Str::from(id.to_lowercase()))?)
+    }
+
     /// A node by name, by id, or by a unique prefix of at least two characters of its id.
     pub fn find_node(&self, name_or_id: &str) -> Option<&Arc<NodeView>> {
         if let Some(view) = self.node(name_or_id) {

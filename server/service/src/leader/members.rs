@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use gossip::{Member, Status as Alive};
 use state::anti_entropy::SERVER_SERVICE;
 use state::catalog::register::SERF_HEALTH;
-use state::{CheckInput, Deregistration, NodeInput, Operation, Registration, ServiceInput, Status, Str, Tables};
+use state::{CheckInput, Deregistration, NodeInput, NodeView, Operation, Registration, ServiceInput, Status, Str, Tables};
 
 /// What `serfHealth` says of a member that answers, and of one that does not.
 const ALIVE: &str = "Agent alive and reachable";
@@ -18,20 +18,31 @@ const FAILED: &str = "Agent not live or unreachable";
 pub(super) fn operations(tables: &Tables, members: &[Member], datacenter: &str) -> Vec<Operation> {
     let here = members.iter().filter(|member| member.tags.get("dc").is_none_or(|dc| dc == datacenter));
     here.flat_map(|member| match member.status {
-        Alive::Alive | Alive::Leaving => [give_way(tables, member), show_alive(tables, member, datacenter)],
-        Alive::Failed => [None, show_failed(tables, &member.name)],
-        Alive::Left => [None, forget(tables, &member.name)],
+        Alive::Alive | Alive::Leaving => {
+            let mut due = give_way(tables, &member.name, &member.node_id, |name| is_up(members, name));
+            due.extend(show_alive(tables, member, datacenter));
+            due
+        }
+        Alive::Failed => Vec::from_iter(show_failed(tables, &member.name)),
+        Alive::Left => Vec::from_iter(forget(tables, &member.name)),
     })
-    .flatten()
     .collect()
 }
 
-/// A node of the same name that counts as alive although the member that has the name by now is another
-/// one, as after a restore: it is no more, and must say so before its name can be given away.
-fn give_way(tables: &Tables, member: &Member) -> Option<Operation> {
-    let held = &tables.node(&member.name)?.node.id;
-    let other = !held.is_empty() && !member.node_id.is_empty() && !held.eq_ignore_ascii_case(&member.node_id);
-    if other { show_failed(tables, &member.name) } else { None }
+fn is_up(members: &[Member], name: &str) -> bool {
+    members.iter().any(|member| member.name == name && matches!(member.status, Alive::Alive | Alive::Leaving))
+}
+
+/// Nodes that count as alive although a living one has their name by now, as after a restore, or their id, as after it was
+/// renamed: they are no more, unless `is_up` says so, and must say so before name and id can be given away.
+pub(super) fn give_way(tables: &Tables, name: &str, id: &str, is_up: impl Fn(&str) -> bool) -> Vec<Operation> {
+    if id.is_empty() {
+        return Vec::new();
+    }
+    let is_same = |view: &NodeView| view.node.id.is_empty() || view.node.id.eq_ignore_ascii_case(id);
+    let of_that_name = tables.node(name).filter(|view| !is_same(view));
+    let of_that_id = tables.node_of_id(id).filter(|view| !view.node.name.eq_ignore_ascii_case(name) && !is_up(&view.node.name));
+    of_that_name.into_iter().chain(of_that_id).filter_map(|view| show_failed(tables, &view.node.name)).collect()
 }
 
 /// Takes out a node that the pool no longer knows; nothing when it is none of the pool's.
@@ -160,6 +171,22 @@ mod tests {
         let tables = service.consensus().tables();
         let view = tables.node("a").unwrap();
         assert_eq!((&view.node.id[..1], view.checks[SERF_HEALTH].status), ("2", Status::Passing));
+    }
+
+    #[tokio::test]
+    async fn a_member_with_another_name_takes_what_it_has_with_it() {
+        let service = testing::dev().await;
+        let named = |name: &str| Member { node_id: "11111111-0000-0000-0000-000000000000".into(), ..member(name, Alive::Alive, "node") };
+        apply(&service, &[named("before")]).await;
+        let kept = ServiceInput { name: "web".into(), ..ServiceInput::default() };
+        let before = NodeInput { name: "before".into(), ..NodeInput::default() };
+        let registration = Registration { node: before, skip_node_update: true, service: Some(kept), checks: Vec::new() };
+        service.consensus().propose(Operation::Register(Box::new(registration))).await.unwrap();
+        apply(&service, &[named("after")]).await;
+        let tables = service.consensus().tables();
+        assert!(tables.node("before").is_none(), "it has one name");
+        let view = tables.node("after").unwrap();
+        assert!(view.services.contains_key("web") && view.checks[SERF_HEALTH].status == Status::Passing);
     }
 
     #[tokio::test]

@@ -10,18 +10,23 @@ use state::{CheckInput, NodeInput, Operation, Outcome, Registration, ServiceInpu
 
 use crate::Identity;
 use crate::error::Error;
+use crate::leader::members::give_way;
 
 /// Registers this server: its node as `node` describes it, the check `serfHealth` as passing, and the
 /// service `consul` at the port of the servers' own protocol.
 ///
 /// Writes nothing where the catalog says so already. Safe to repeat; to be called when this server
-/// becomes the leader. Errors: those of a write, and a node id that belongs to another living node.
+/// becomes the leader. Errors: those of a write.
 pub async fn reconcile_self(consensus: &Consensus, identity: &Identity, node: &NodeInput) -> Result<(), Error> {
-    let registration = self_registration(identity, node);
-    match consensus.propose(Operation::Register(Box::new(registration))).await?.outcome {
-        Outcome::Refused(refusal) => Err(refusal.into()),
-        Outcome::Done { .. } | Outcome::Txn(_) | Outcome::Session(_) | Outcome::Lock(_) => Ok(()),
+    let registration = Operation::Register(Box::new(self_registration(identity, node)));
+    // Whatever it was called before.
+    let former = give_way(&consensus.tables(), &node.name, &node.id, |_| false);
+    for operation in former.into_iter().chain([registration]) {
+        if let Outcome::Refused(refusal) = consensus.propose(operation).await?.outcome {
+            return Err(refusal.into());
+        }
     }
+    Ok(())
 }
 
 fn self_registration(identity: &Identity, node: &NodeInput) -> Registration {

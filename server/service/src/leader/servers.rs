@@ -2,7 +2,7 @@
 //! one that has moved is found at its new address.
 //!
 //! A new server follows without a vote first, and gets one when it has been well for a while; one that the
-//! cluster was begun with, or that is needed to have as many as that, gets it at once.
+//! cluster was begun with, or that is needed to have as many as that, gets it as soon as it has nearly the whole log.
 //!
 //! A server that leaves is taken out while it still votes, so that however many leave, those who stay are never fewer
 //! than the quorum that they need.
@@ -11,10 +11,12 @@
 //! that is taken out as soon as the rest is a majority.
 //!
 //! A server that fails keeps its place, because it may come back with its log. Only when there are
-//! more servers than the cluster was begun with has somebody replaced it: then it is taken out, and
-//! only if those that are alive are a majority without it.
+//! more servers than the cluster was begun with has somebody replaced it: then it is taken out.
+//!
+//! Nobody is taken out unless those that are alive are a majority before and after it. Who has failed goes before who
+//! leaves, because it counts on neither side.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use consensus::{Consensus, Member as Server, Peer};
 use gossip::{Member, Status};
@@ -33,25 +35,49 @@ pub struct Described {
     pub expect: u32,
 }
 
-/// The servers of `datacenter` among the members of a pool.
+/// The servers of `datacenter` among the members of a pool, each once: what a server was called before, or where it
+/// lived, counts for nothing beside what it is now.
 pub fn described(members: &[Member], datacenter: &str) -> Vec<Described> {
-    let servers = members.iter().filter(|member| {
-        let tag = |name: &str| member.tags.get(name).map(String::as_str);
-        tag("role") == Some("consul") && tag("dc") == Some(datacenter)
-    });
-    servers
-        .filter_map(|member| {
-            let number = |name: &str| member.tags.get(name).and_then(|text| text.parse::<u64>().ok());
-            let port = u16::try_from(number("port")?).ok()?;
-            let address = std::net::SocketAddr::new(member.address, port).to_string();
-            Some(Described {
-                id: number("raft_id")?,
-                server: Server { name: member.name.clone(), address },
-                status: member.status,
-                expect: number("expect").and_then(|expect| u32::try_from(expect).ok()).unwrap_or(0),
-            })
-        })
-        .collect()
+    let mut servers: BTreeMap<u64, Described> = BTreeMap::new();
+    for server in members.iter().filter_map(|member| describe(member, datacenter)) {
+        match servers.get(&server.id) {
+            Some(other) if liveness(other.status) >= liveness(server.status) => {}
+            _ => drop(servers.insert(server.id, server)),
+        }
+    }
+    servers.into_values().collect()
+}
+
+fn describe(member: &Member, datacenter: &str) -> Option<Described> {
+    let tag = |name: &str| member.tags.get(name).map(String::as_str);
+    let number = |name: &str| tag(name).and_then(|text| text.parse::<u64>().ok());
+    if tag("role") != Some("consul") || tag("dc") != Some(datacenter) {
+        return None;
+    }
+    let port = u16::try_from(number("port")?).ok()?;
+    let address = std::net::SocketAddr::new(member.address, port).to_string();
+    Some(Described {
+        id: number("raft_id")?,
+        server: Server { name: member.name.clone(), address },
+        status: member.status,
+        expect: number("expect").and_then(|expect| u32::try_from(expect).ok()).unwrap_or(0),
+    })
+}
+
+fn liveness(status: Status) -> u8 {
+    match status {
+        Status::Left => 0,
+        Status::Failed => 1,
+        Status::Leaving => 2,
+        Status::Alive => 3,
+    }
+}
+
+/// Whether the quorum can commit before and after a server is taken out, as far as it is known who is `alive`.
+pub(crate) fn survives(voters: &[u64], alive: impl Fn(u64) -> bool, without: u64) -> bool {
+    let living = |voters: &mut dyn Iterator<Item = u64>| voters.filter(|id| alive(*id)).count();
+    let (before, after) = (voters.len(), voters.iter().filter(|id| **id != without).count());
+    living(&mut voters.iter().copied()) > before / 2 && living(&mut voters.iter().copied().filter(|id| *id != without)) > after / 2
 }
 
 /// Something to be done to the quorum.
@@ -59,7 +85,7 @@ pub fn described(members: &[Member], datacenter: &str) -> Vec<Described> {
 pub(super) enum Step {
     /// Take it in, without a vote.
     Follow(u64, Server),
-    /// Take it in, and let it vote.
+    /// Let it vote.
     Add(u64, Server),
     /// Its address has changed.
     Move(u64, Server),
@@ -84,7 +110,9 @@ pub(super) struct Rules<'r> {
     pub(super) least: usize,
     /// How the operator wants servers to be looked after.
     pub(super) wanted: &'r Autopilot,
-    /// The servers without a vote that have been well for long enough.
+    /// The servers without a vote that have nearly the whole log.
+    pub(super) close: &'r BTreeSet<u64>,
+    /// Those of them that have been well for long enough.
     pub(super) stable: &'r BTreeSet<u64>,
     /// The servers that the pool does not know any more.
     pub(super) forgotten: &'r BTreeSet<u64>,
@@ -95,15 +123,14 @@ pub(super) struct Rules<'r> {
 /// The next thing to be done, if any. One at a time, so that each is judged by what the one before
 /// it has led to.
 pub(super) fn next(peers: &[Peer], servers: &[Described], rules: &Rules<'_>) -> Option<Step> {
-    let Rules { own, least, wanted, stable, forgotten, refused } = *rules;
+    let Rules { own, least, wanted, close, stable, forgotten, refused } = *rules;
     let votes = peers.iter().filter(|peer| peer.voter).count();
     let known: HashMap<u64, &Described> = servers.iter().map(|server| (server.id, server)).collect();
     let alive = |id: &u64| known.get(id).is_some_and(|server| matches!(server.status, Status::Alive | Status::Leaving));
     for server in servers.iter().filter(|server| server.status == Status::Alive && !refused.contains(&server.id)) {
         match peers.iter().find(|peer| peer.id == server.id) {
-            None if votes < least => return Some(Step::Add(server.id, server.server.clone())),
             None => return Some(Step::Follow(server.id, server.server.clone())),
-            Some(peer) if !peer.voter && (votes < least || stable.contains(&peer.id)) => {
+            Some(peer) if !peer.voter && (stable.contains(&peer.id) || votes < least && close.contains(&peer.id)) => {
                 return Some(Step::Add(server.id, server.server.clone()));
             }
             Some(peer) if peer.address != server.server.address || peer.name != server.server.name => {
@@ -113,28 +140,20 @@ pub(super) fn next(peers: &[Peer], servers: &[Described], rules: &Rules<'_>) -> 
         }
     }
     let voters: Vec<u64> = peers.iter().filter(|peer| peer.voter).map(|peer| peer.id).collect();
-    let living = voters.iter().filter(|id| alive(id)).count();
-    // Whoever is to be taken out must not be needed for it.
-    if living <= voters.len() / 2 {
-        return None;
-    }
-    let others = peers.iter().filter(|peer| peer.id != own && !refused.contains(&peer.id));
-    for peer in others {
-        match known.get(&peer.id).map(|server| server.status) {
-            Some(Status::Left | Status::Leaving) => return Some(Step::Remove(peer.id, "it leaves")),
-            None if forgotten.contains(&peer.id) => {
-                return Some(Step::Remove(peer.id, "the pool does not know it any more"));
-            }
-            None if is_succeeded(peer, servers) => {
-                return Some(Step::Remove(peer.id, "another server lives in its place"));
-            }
+    let others = peers.iter().filter(|peer| peer.id != own && !refused.contains(&peer.id) && survives(&voters, |id| alive(&id), peer.id));
+    let due = others.filter_map(|peer| {
+        let why = match known.get(&peer.id).map(|server| server.status) {
+            Some(Status::Left | Status::Leaving) => "it leaves",
+            None if forgotten.contains(&peer.id) => "the pool does not know it any more",
+            None if is_succeeded(peer, servers) => "another server lives in its place",
             Some(Status::Failed) if wanted.cleanup_dead_servers && is_replaced(peer, &voters, rules) => {
-                return Some(Step::Remove(peer.id, "it has failed, and another server has taken its place"));
+                "it has failed, and another server has taken its place"
             }
-            _ => {}
-        }
-    }
-    None
+            _ => return None,
+        };
+        Some((alive(&peer.id), Step::Remove(peer.id, why)))
+    });
+    due.min_by_key(|(is_alive, _)| *is_alive).map(|(_, step)| step)
 }
 
 /// Whether somebody else is alive under the name or at the address of a server that the pool does not know any more.
@@ -158,12 +177,11 @@ pub(super) async fn take(consensus: &Consensus, step: Step, datacenter: &str) ->
             tracing::info!(
                 name = server.name,
                 address = server.address,
-                "a server follows, and will vote once it has been well for a while"
+                "a server follows, and will vote once it has the whole log and was well for a while"
             );
         }
         Step::Add(id, server) => {
-            check(consensus, id, &server, datacenter).await?;
-            consensus.add_server(id, server.clone()).await.map_err(|error| error.to_string())?;
+            consensus.add_voter(id).await.map_err(|error| error.to_string())?;
             tracing::info!(name = server.name, address = server.address, "a server was taken into the quorum");
         }
         Step::Move(id, server) => {
@@ -212,21 +230,26 @@ mod tests {
         step_with(peers, servers, least, stable, &Autopilot::default())
     }
 
+    /// All but server 6 have nearly the whole log.
     fn step_with(peers: &[Peer], servers: &[Described], least: usize, stable: &[u64], wanted: &Autopilot) -> Option<Step> {
         let stable = &stable.iter().copied().collect();
+        let close = &peers.iter().map(|peer| peer.id).filter(|id| *id != 6).collect();
         let (forgotten, refused) = (&BTreeSet::from([7]), &BTreeSet::from([77]));
-        next(peers, servers, &Rules { own: 1, least, wanted, stable, forgotten, refused })
+        next(peers, servers, &Rules { own: 1, least, wanted, close, stable, forgotten, refused })
     }
 
     #[test]
     fn who_appears_is_taken_in_and_who_leaves_is_taken_out() {
         let two = [server(1, Status::Alive), server(2, Status::Alive)];
         let (add, follow) = (Step::Add(2, two[1].server.clone()), Step::Follow(2, two[1].server.clone()));
-        assert_eq!(step(&[peer(1, true)], &two, 3, &[]), Some(add.clone()), "it is needed at once");
+        assert_eq!(step(&[peer(1, true)], &two, 3, &[]), Some(follow.clone()));
+        assert_eq!(step(&[peer(1, true), peer(2, false)], &two, 3, &[]), Some(add.clone()), "it is needed at once");
         assert_eq!(step(&[peer(1, true)], &two, 1, &[]), Some(follow));
         assert_eq!(step(&[peer(1, true), peer(2, false)], &two, 1, &[]), None, "it has to be well for a while");
         assert_eq!(step(&[peer(1, true), peer(2, false)], &two, 1, &[2]), Some(add), "a learner is promoted");
         assert_eq!(step(&[peer(1, true), peer(2, true)], &two, 1, &[]), None);
+        let far_behind = [server(1, Status::Alive), server(6, Status::Alive)];
+        assert_eq!(step(&[peer(1, true), peer(6, false)], &far_behind, 3, &[]), None, "it would hold up every commit");
         let three = [server(1, Status::Alive), server(2, Status::Alive), server(3, Status::Left)];
         let peers = [peer(1, true), peer(2, true), peer(3, true)];
         assert_eq!(step(&peers, &three, 3, &[]), Some(Step::Remove(3, "it leaves")));
@@ -235,6 +258,38 @@ mod tests {
             Described { server: Server { name: "s2".into(), address: "10.9.9.9:8300".into() }, ..server(2, Status::Alive) },
         ];
         assert!(matches!(step(&[peer(1, true), peer(2, true)], &moved, 1, &[]), Some(Step::Move(2, _))));
+    }
+
+    #[test]
+    fn nobody_is_taken_out_who_is_needed_afterwards() {
+        let voters = |all: u64| (1..=all).map(|id| peer(id, true)).collect::<Vec<_>>();
+        let as_told = |told: &[Status]| (1..).zip(told).map(|(id, status)| server(id, *status)).collect::<Vec<_>>();
+        let (up, dead, goes) = (Status::Alive, Status::Failed, Status::Leaving);
+        assert_eq!(step(&voters(3), &as_told(&[up, goes, dead]), 3, &[]), None, "one of two can't commit");
+        let grown = as_told(&[up, goes, dead, dead, up]);
+        assert!(matches!(step(&voters(5), &grown, 3, &[]), Some(Step::Remove(3, _))), "the dead first");
+        assert!(survives(&[1, 2, 3], |id| id != 3, 3) && !survives(&[1, 2, 3], |id| id != 3, 2));
+        assert!(survives(&[1, 2], |_| true, 2) && !survives(&[1, 2], |id| id == 1, 2), "who is gone can't say yes to it");
+    }
+
+    #[test]
+    fn a_server_counts_as_what_it_is_now() {
+        let member = |name: &str, status, address: [u8; 4]| {
+            let tags = [("role", "consul"), ("dc", "dc1"), ("port", "8300"), ("raft_id", "5")];
+            Member {
+                name: name.into(),
+                node_id: String::new(),
+                address: address.into(),
+                port: 8301,
+                tags: tags.into_iter().map(|(tag, value)| (tag.to_owned(), value.to_owned())).collect(),
+                status,
+            }
+        };
+        let (now, before) = (member("a", Status::Alive, [10, 0, 0, 2]), member("b", Status::Left, [10, 0, 0, 1]));
+        for members in [[now.clone(), before.clone()], [before, now]] {
+            let servers = described(&members, "dc1");
+            assert_eq!((servers.len(), servers[0].server.name.as_str(), servers[0].status), (1, "a", Status::Alive));
+        }
     }
 
     #[test]
@@ -253,7 +308,7 @@ mod tests {
     #[test]
     fn a_server_that_can_not_be_taken_in_keeps_nobody_waiting() {
         let foreign = [server(77, Status::Alive), server(1, Status::Alive), server(2, Status::Alive)];
-        assert!(matches!(step(&[peer(1, true)], &foreign, 3, &[]), Some(Step::Add(2, _))));
+        assert!(matches!(step(&[peer(1, true)], &foreign, 3, &[]), Some(Step::Follow(2, _))));
         assert_eq!(step(&[peer(1, true), peer(2, true)], &foreign, 3, &[]), None);
     }
 

@@ -46,6 +46,7 @@ fn renamed_from(tables: &Tables, node: &NodeInput) -> Result<Option<Str>, Refusa
     let conflict = |holder: &NodeView| Refusal::NodeConflict {
         name: node.name.clone(),
         id: node.id.clone(),
+        holder_name: holder.node.name.clone(),
         holder_id: holder.node.id.clone(),
         holder_address: holder.node.address.clone(),
     };
