@@ -28,14 +28,30 @@ fn a_leader_that_is_cut_off_acknowledges_nothing_and_answers_nothing_old_as_new(
         assert_eq!(nodes[old].get("/v1/kv/k?raw&stale").text(), "before", "who wants what is here gets it");
         assert_ne!(nodes[old].put("/v1/kv/lost", "never").status, 200);
 
-        let second = leader(&nodes[new]);
-        assert_ne!(first, second);
+        let age = |node: &Node| node.get("/v1/kv/k?stale").header("x-consul-lastcontact").unwrap().parse::<u64>().unwrap();
+        eventually!(PATIENCE, age(&nodes[old]) > 1_500, "what is asked for however old tells how old it is");
+        eventually!(PATIENCE, leader(&nodes[old]).is_empty(), "who hears of nobody leads nobody");
+        let refused = nodes[old].get("/v1/kv/k?stale&max_stale=1s");
+        assert_eq!(refused.status, 500, "there is nothing as new as that: {}", refused.text());
+
+        assert_ne!(first, leader(&nodes[new]));
         hosts.others(old).for_each(|other| hosts.mend(old, other));
         eventually!(PATIENCE, nodes[old].get("/v1/kv/k?raw").text() == "after", "it follows again");
-        assert_eq!(leader(&nodes[old]), second, "who comes back disturbs nobody");
+        eventually!(PATIENCE, leader(&nodes[old]) == leader(&nodes[new]), "they agree");
         let keys = |node: &Node| node.get("/v1/kv/?keys").text();
         eventually!(PATIENCE, nodes.iter().all(|node| keys(node) == keys(&nodes[new])), "all have the same keys");
         assert!(!keys(&nodes[new]).contains("lost"), "what was not acknowledged is not there");
+
+        // Another one, which does not lead: it asks whether it would be elected before it begins a term of its own.
+        let leads = |host: usize| leader(&nodes[new]) == format!("{}:8300", address(host));
+        let aside = eventually!(PATIENCE, (0..3).find(|host| !leads(*host) && *host != new), "one follows");
+        let term = |node: &Node| node.get("/v1/agent/self").json()["Stats"]["raft"]["term"].as_str().unwrap().to_owned();
+        hosts.others(aside).for_each(|other| hosts.cut(aside, other));
+        let before = term(&nodes[aside]);
+        eventually!(PATIENCE, age(&nodes[aside]) > 4_000, "its patience is over many times");
+        assert_eq!(term(&nodes[aside]), before, "it comes back with nothing that the others would have to give way to");
+        hosts.others(aside).for_each(|other| hosts.mend(aside, other));
+        eventually!(PATIENCE, nodes[aside].put("/v1/kv/k", "last").status == 200, "it is one of them again");
         nodes.iter_mut().for_each(|node| node.expect_error("leader"));
     });
 }

@@ -38,6 +38,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use state::{ChangeBatch, LogIndex, Millis, Operation, Outcome, Tables};
 use tokio::sync::{Semaphore, watch};
@@ -239,12 +240,19 @@ impl Consensus {
         }
     }
 
-    /// Whether a leader is known, and how long ago this server heard from it (zero on the leader).
+    /// Whether a leader is known, and how long ago this server heard from it. On the leader: how long ago its quorum
+    /// answered, and zero while that is no longer than its lease.
     pub fn contact(&self) -> (bool, Duration) {
-        match self.leader_id() {
-            Some(leader) if leader == self.inner.id => (true, Duration::ZERO),
-            leader => (leader.is_some(), self.inner.contact.age()),
+        let leader = self.leader_id();
+        if self.inner.log_store.is_alone() {
+            return (leader.is_some(), Duration::ZERO);
         }
+        let age = match status::quorum_age(&self.inner.raft.metrics().borrow_watched()) {
+            Some(acknowledged) if acknowledged <= start::LEASE => Duration::ZERO,
+            Some(acknowledged) => acknowledged,
+            None => self.inner.contact.age(),
+        };
+        (leader.is_some(), age)
     }
 
     /// Whether this server leads.
@@ -289,7 +297,7 @@ impl Consensus {
 
     /// Where consensus stands.
     pub fn status(&self) -> Status {
-        status::of(&self.inner.raft, self.inner.id)
+        Status { leader: self.leader_id(), ..status::of(&self.inner.raft, self.inner.id) }
     }
 
     /// Writes the state to disk, so that the next start has nothing to apply again, and stops.

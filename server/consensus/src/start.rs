@@ -15,6 +15,7 @@ use state::{ChangeBatch, LogIndex, Tables, TablesBuilder};
 use store::log::{LogHandle, Recovered};
 use store::state_store::StateStore;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -33,7 +34,7 @@ use crate::readers::Readers;
 use crate::state_machine::{Shared, StateMachine};
 use crate::succession::Streams;
 use crate::types::{Member, Raft};
-use crate::{ChangeSink, Consensus, IN_FLIGHT_MAX, Inner, fatal, succession};
+use crate::{ChangeSink, Consensus, IN_FLIGHT_MAX, Inner, fatal, status, succession};
 
 /// How this server takes part.
 pub struct Options {
@@ -99,6 +100,13 @@ const ELECTION_MAX_MS: u64 = 700;
 /// How long after a word from the leader nobody else is voted for.
 pub(crate) const LEASE: Duration = Duration::from_millis(ELECTION_MAX_MS);
 
+/// A leader that its quorum has not answered for this long leads nobody: by now the others have elected another one, if
+/// they can.
+const QUORUM_SILENT: Duration = Duration::from_millis(2 * ELECTION_MAX_MS);
+
+/// How often a leader looks whether its quorum answers.
+const QUORUM_LOOK: Duration = Duration::from_millis(100);
+
 /// What was on disk.
 struct Found {
     tables: Tables,
@@ -142,7 +150,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     log_store.note_voters(voters.into_iter());
 
     let stop = CancellationToken::new();
-    let (leader, failed) = follow(&raft, cause.clone());
+    let (leader, failed) = follow(&raft, log_store.clone(), cause.clone());
     let staging = Staging::new(arriving);
     tokio::spawn(compaction::run(raft.clone(), backlog, held, staging.clone(), stop.clone()));
     let caught_up = AtomicBool::new(false);
@@ -230,26 +238,39 @@ async fn form_quorum(raft: &Raft, id: u64, member: &Member, start: Start) -> Res
 }
 
 /// Follows who leads and whether storage still works.
-fn follow(raft: &Raft, cause: RootCause) -> (watch::Receiver<Option<u64>>, watch::Receiver<bool>) {
+fn follow(raft: &Raft, log_store: LogStore, cause: RootCause) -> (watch::Receiver<Option<u64>>, watch::Receiver<bool>) {
     let (leader_sender, leader) = watch::channel(None);
     let (failed_sender, failed) = watch::channel(false);
     let mut server = raft.server_metrics();
     let all = raft.metrics();
     tokio::spawn(async move {
         let mut role = ServerState::Learner;
+        let mut since = Instant::now();
+        let mut silent = false;
         loop {
             let (current, state) = {
                 let metrics = server.borrow_and_update();
                 (metrics.current_leader, metrics.state)
             };
+            let leads = state == ServerState::Leader;
             match std::mem::replace(&mut role, state) {
                 before if before == state => {}
-                _ if state == ServerState::Leader => counter!("consul_raft_state_leader").increment(1),
+                _ if leads => {
+                    counter!("consul_raft_state_leader").increment(1);
+                    since = Instant::now();
+                }
                 _ if state == ServerState::Candidate => counter!("consul_raft_state_candidate").increment(1),
                 _ => {}
             }
+            let age = status::quorum_age(&all.borrow_watched()).unwrap_or(Duration::MAX).min(since.elapsed());
+            let was_silent = std::mem::replace(&mut silent, leads && !log_store.is_alone() && age > QUORUM_SILENT);
+            if silent && !was_silent {
+                tracing::warn!("no majority of the servers has answered this leader for {age:?}: it leads nobody until one does");
+            }
+            let current = current.filter(|_| !silent);
             leader_sender.send_if_modified(|known| std::mem::replace(known, current) != current);
-            if server.changed().await.is_err() {
+            let changed = if leads { timeout(QUORUM_LOOK, server.changed()).await.unwrap_or(Ok(())) } else { server.changed().await };
+            if changed.is_err() {
                 break;
             }
         }

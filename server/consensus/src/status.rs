@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Instant, ServerState};
+use openraft::{Instant, RaftMetrics, ServerState};
 
 use crate::peer::Peers;
-use crate::types::Raft;
+use crate::types::{Raft, TypeConfig};
 
 /// One server of the quorum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,12 @@ pub(crate) fn address_of(raft: &Raft, peers: &Peers, id: u64) -> Option<String> 
     Some(peers.address(id, &member.address))
 }
 
+/// How long ago a quorum last answered this server; `None` unless it leads.
+pub(crate) fn quorum_age(metrics: &RaftMetrics<TypeConfig>) -> Option<Duration> {
+    let leads = metrics.state == ServerState::Leader;
+    metrics.last_quorum_acked.filter(|_| leads).map(|at| at.elapsed())
+}
+
 pub(crate) fn of(raft: &Raft, id: u64) -> Status {
     let watch = raft.metrics();
     let metrics = watch.borrow_watched();
@@ -86,7 +92,7 @@ pub(crate) fn of(raft: &Raft, id: u64) -> Status {
         // A quorum of one has always heard from itself.
         last_contact: match voters[..] == [id] {
             true => Some(Duration::ZERO),
-            false => metrics.last_quorum_acked.map(|at| at.elapsed()),
+            false => quorum_age(&metrics),
         },
         membership_index: metrics.membership_config.log_id().as_ref().map_or(0, |id| id.index),
         peers: peers.collect(),
