@@ -171,7 +171,9 @@ impl Drop for Restoring {
         let (consensus, id) = (self.consensus.clone(), self.id);
         // If nobody leads now, the rows are thrown away by the next restore, or by time.
         let abandon = Operation::Restore { id, step: RestoreStep::Abandon };
-        tokio::spawn(async move { consensus.propose(abandon).await.map(drop) });
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { consensus.propose(abandon).await.map(drop) });
+        }
     }
 }
 

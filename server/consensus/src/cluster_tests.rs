@@ -198,3 +198,29 @@ async fn a_request_for_another_server_is_refused() {
     let status = client.read_index(wrong).await.unwrap_err();
     assert!(status.message().contains("server 77, but server 1 lives"), "{status}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_just_started_votes_for_nobody_while_a_lease_from_before_may_run() {
+    let vote = crate::types::Vote::new(3, 1);
+    let recovered = store::log::Recovered { vote: Some(crate::encode::vote_to_bytes(&vote)), ..Default::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let started = Instant::now();
+    let storage = Storage::Log { log: store::log::LogHandle::in_memory(), recovered };
+    let server = Server::start_on(2, listener, storage).await;
+    let mut client = Peers::new(net::Network::host()).client(&server.member.address).await.unwrap();
+    let ask = openraft::raft::VoteRequest::new(crate::types::Vote::new(9, 7), Some(crate::encode::log_id(8, 100)));
+    let request = crate::peer::wire::vote_request(2, &ask, false);
+    let early = client.vote(request.clone()).await;
+    if started.elapsed() < start::LEASE {
+        assert_eq!(early.unwrap_err().code(), tonic::Code::Unavailable);
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let granted = loop {
+        match client.vote(request.clone()).await {
+            Ok(answer) => break answer.into_inner().granted,
+            Err(status) => assert!(Instant::now() < deadline, "{status}"),
+        }
+        sleep(Duration::from_millis(5)).await;
+    };
+    assert!(granted && started.elapsed() >= start::LEASE);
+}

@@ -6,13 +6,21 @@ use std::time::{Duration, Instant};
 /// The moment of the last word from a leader.
 pub(crate) struct Contact {
     started: Instant,
+    /// How long after the start what was promised before it may still bind.
+    bound: Duration,
     /// Milliseconds from `started`.
     heard: AtomicU64,
 }
 
 impl Contact {
-    pub(crate) fn new() -> Self {
-        Contact { started: Instant::now(), heard: AtomicU64::new(0) }
+    /// For `bound` from now on a leader may rely on what this server has promised before it was started.
+    pub(crate) fn new(bound: Duration) -> Self {
+        Contact { started: Instant::now(), bound, heard: AtomicU64::new(0) }
+    }
+
+    /// Whether a lease that was given before the start may not be over yet. Nothing of a lease is on disk.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.started.elapsed() < self.bound
     }
 
     /// A leader has spoken.

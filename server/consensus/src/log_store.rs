@@ -101,6 +101,11 @@ impl LogStore {
         }
     }
 
+    /// Whether this server has ever taken part in an election.
+    pub(crate) fn has_term(&self) -> bool {
+        self.shared.inner.lock().vote.is_some()
+    }
+
     /// The last entry, purged or not.
     pub(crate) fn last(&self) -> Option<LogId> {
         let inner = self.shared.inner.lock();

@@ -146,11 +146,13 @@ impl RemoteService for RemoteFace {
         let deadline = Instant::now() + Duration::from_millis(wait_ms).min(WAIT_MAX);
         let index_in = |tables: &Tables| tables.node(&name).map_or(0, |view| view.index.0);
         while Some(index_in(&tables)) == seen_index {
-            let next = self.consensus.inner.outcomes.applied(tables.applied().0 + 1);
-            if timeout_at(deadline, next).await.is_err() {
+            // Not the revision, which may be ahead of the log.
+            let next = self.consensus.inner.outcomes.applied(tables.log_applied() + 1);
+            let is_over = timeout_at(deadline, next).await.is_err();
+            tables = self.consensus.tables();
+            if is_over {
                 break;
             }
-            tables = self.consensus.tables();
         }
         let rows = tables.node(&name).map(|view| rows_of(view)).unwrap_or_default();
         Ok(Response::new(pb::ReadNodeResponse { rows, nodes: tables.nodes_len() as u64 }))

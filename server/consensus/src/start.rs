@@ -15,7 +15,7 @@ use state::{ChangeBatch, LogIndex, Tables, TablesBuilder};
 use store::log::{LogHandle, Recovered};
 use store::state_store::StateStore;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -124,6 +124,7 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     };
     let cause = RootCause::default();
     let log_store = LogStore::new(id, log, recovered, cause.clone()).map_err(fatal)?;
+    let had_term = log_store.has_term();
     let (found, store) = tokio::task::spawn_blocking(move || load(store)).await.map_err(fatal)??;
     let Found { tables, position, history, history_floor } = found;
     let target = log_store.last().map_or(0, |last| last.index).max(tables.log_applied());
@@ -148,15 +149,22 @@ pub(crate) async fn start(options: Options, sink: Arc<dyn ChangeSink>) -> Result
     form_quorum(&raft, id, &member, start).await?;
     let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<Vec<_>>()).await.map_err(fatal)?;
     log_store.note_voters(voters.into_iter());
+    // Another one leads, or has led: it may rely on this server.
+    let was_led = had_term && !log_store.is_alone();
 
     let stop = CancellationToken::new();
+    let contact = Contact::new(if was_led { LEASE } else { Duration::ZERO });
+    if was_led {
+        raft.runtime_config().elect(false);
+        tokio::spawn(stand_later(raft.clone(), stop.clone()));
+    }
     let (leader, failed) = follow(&raft, log_store.clone(), cause.clone());
     let staging = Staging::new(arriving);
     tokio::spawn(compaction::run(raft.clone(), backlog, held, staging.clone(), stop.clone()));
     let caught_up = AtomicBool::new(false);
     let in_flight = Semaphore::new(IN_FLIGHT_MAX);
     let readers = Readers::start(id, raft.clone(), peers.clone(), leader.clone(), cause.clone());
-    let (contact, promise) = (Contact::new(), Mutex::default());
+    let promise = Mutex::default();
     let inner = Arc::new(Inner {
         raft,
         id,
@@ -235,6 +243,14 @@ async fn form_quorum(raft: &Raft, id: u64, member: &Member, start: Start) -> Res
         raft.trigger().elect(false).await.map_err(fatal)?;
     }
     Ok(())
+}
+
+/// Lets this server stand for election once a lease that it may have given before it was started is over; a little
+/// later than others that were started at the same moment, or a little earlier.
+async fn stand_later(raft: Raft, stop: CancellationToken) {
+    let turn = Duration::from_millis(rand::random_range(0..ELECTION_MIN_MS));
+    stop.run_until_cancelled(sleep(LEASE + turn)).await;
+    raft.runtime_config().elect(true);
 }
 
 /// Follows who leads and whether storage still works.

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use openraft::raft::TransferLeaderRequest;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::raft::{StreamAppendError, TransferLeaderRequest};
 use parking_lot::Mutex;
 use proto::internal::v1 as pb;
 use proto::internal::v1::install_snapshot_request::Part;
@@ -87,17 +88,22 @@ impl PeerService for PeerFace {
             let _ = &open;
             let message = message?;
             check_to(inner.id, message.to)?;
-            let request = wire::append_request_from(message)?;
-            inner.contact.note();
-            Ok(request)
+            wire::append_request_from(message)
         });
         // The library takes requests, not errors: the first error ends the stream and is told last.
         let requests = requests.scan((), move |(), request: Result<_, Status>| {
             let request = request.map_err(|status| *noted.lock() = Some(status)).ok();
             std::future::ready(request)
         });
-        let answers = self.consensus.inner.raft.stream_append(requests).map(|answer| match answer {
-            Ok(result) => Ok(wire::append_response(&result)),
+        let inner = self.consensus.inner.clone();
+        let answers = self.consensus.inner.raft.stream_append(requests).map(move |answer| match answer {
+            Ok(result) => {
+                // Whoever leads no longer is not heard.
+                if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                    inner.contact.note();
+                }
+                Ok(wire::append_response(&result))
+            }
             Err(fatal) => Err(internal(fatal)),
         });
         let end = futures::stream::once(async move { failure.lock().take() }).filter_map(|status| async move { status.map(Err) });
@@ -109,6 +115,9 @@ impl PeerService for PeerFace {
         self.check_to(message.to)?;
         let pre_vote = message.pre_vote;
         let request = wire::vote_request_from(message)?;
+        if !request.leadership_transfer && self.consensus.inner.contact.is_bound() {
+            return Err(Status::unavailable("this server has just started: before that it may have promised a leader its lease"));
+        }
         let raft = &self.consensus.inner.raft;
         let answer = if pre_vote { raft.pre_vote(request).await } else { raft.vote(request).await };
         Ok(Response::new(wire::vote_response(&answer.map_err(internal)?)))
@@ -124,6 +133,10 @@ impl PeerService for PeerFace {
         };
         self.check_to(head.to)?;
         let inner = self.consensus.inner.clone();
+        let (vote, known) = (wire::vote_of(head.vote)?, inner.raft.server_metrics().borrow_watched().vote);
+        if known.partial_cmp(&vote) == Some(std::cmp::Ordering::Greater) {
+            return Err(Status::failed_precondition(format!("server {} knows of a later term than its leader", inner.id)));
+        }
         inner.contact.note();
         let receiving = Receiving::begin(&inner.staging, head, self.consensus.tables()).await?;
         let wanted = Answer::Wanted(pb::SnapshotWanted { places: receiving.wanted() });
