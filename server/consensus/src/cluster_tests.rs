@@ -210,13 +210,13 @@ async fn who_was_just_started_votes_for_nobody_while_a_lease_from_before_may_run
     let mut client = Peers::new(net::Network::host()).client(&server.member.address).await.unwrap();
     let ask = openraft::raft::VoteRequest::new(crate::types::Vote::new(9, 7), Some(crate::encode::log_id(8, 100)));
     let request = crate::peer::wire::vote_request(2, &ask, false);
-    let early = client.vote(request.clone()).await;
+    let early = client.vote(request).await;
     if started.elapsed() < start::LEASE {
         assert_eq!(early.unwrap_err().code(), tonic::Code::Unavailable);
     }
     let deadline = Instant::now() + Duration::from_secs(10);
     let granted = loop {
-        match client.vote(request.clone()).await {
+        match client.vote(request).await {
             Ok(answer) => break answer.into_inner().granted,
             Err(status) => assert!(Instant::now() < deadline, "{status}"),
         }
