@@ -65,6 +65,17 @@ impl Http {
         self.raw(&[head.as_bytes(), body].concat(), method == "HEAD")
     }
 
+    /// `PUT` of something that may be put twice, again until it is acknowledged: an election that comes in between is none of
+    /// the test's business.
+    pub fn put_until_done(&self, path: &str, body: impl AsRef<[u8]>) {
+        let body = body.as_ref();
+        crate::eventually!(
+            crate::PATIENCE,
+            self.try_send("PUT", path, &[], body).is_ok_and(|answer| answer.status == 200),
+            "`{path}` is put"
+        );
+    }
+
     /// Sends bytes that need not be a request, and reads what may be an answer.
     pub fn send_raw(&self, bytes: &[u8]) -> std::io::Result<Response> {
         self.raw(bytes, false)

@@ -16,8 +16,8 @@ fn a_leader_that_is_cut_off_acknowledges_nothing_and_answers_nothing_old_as_new(
         let mut nodes: Vec<Node> = (0..3).map(|host| server(host).spawn()).collect();
         nodes.iter_mut().for_each(Node::await_ready);
         eventually!(PATIENCE, nodes[0].put("/v1/kv/k", "before").status == 200);
-        let first = leader(&nodes[0]);
-        let old = (0..3).find(|host| first == format!("{}:8300", address(*host))).expect("a server leads");
+        let old = eventually!(PATIENCE, (0..3).find(|host| leader(&nodes[0]) == format!("{}:8300", address(*host))), "a server leads");
+        let first = format!("{}:8300", address(old));
         let new = hosts.others(old).next().expect("there are three");
 
         hosts.others(old).for_each(|other| hosts.cut(old, other));

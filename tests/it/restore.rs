@@ -39,7 +39,7 @@ fn content(node: &Node) -> Option<(String, bool)> {
 
 fn fill(node: &Node, value: &str) {
     for n in 0..KEYS {
-        assert_eq!(node.put(&format!("/v1/kv/s/{n}"), value.repeat(50)).status, 200);
+        node.http().put_until_done(&format!("/v1/kv/s/{n}"), value.repeat(50));
     }
 }
 
@@ -67,7 +67,7 @@ fn round(fleet: &mut Fleet, file: &Path, at_the_leader: bool, after: Duration) -
     let leading = leader(fleet);
     let asked = if at_the_leader { leading } else { (leading + 1) % 3 };
     fill(&fleet.servers[asked], "present");
-    assert_eq!(fleet.servers[asked].put("/v1/kv/s/extra", "present".repeat(50)).status, 200);
+    fleet.servers[asked].http().put_until_done("/v1/kv/s/extra", "present".repeat(50));
     let before = content(&fleet.servers[asked]).unwrap();
     let (mut stream, last) = nearly_restored(&fleet.servers[asked], file);
     stream.write_all(&last).unwrap();

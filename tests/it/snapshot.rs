@@ -21,7 +21,7 @@ fn fill(node: &Node) {
     assert_eq!(node.put(&format!("/v1/kv/steady/lock?acquire={session}"), "held").text(), "true");
     for n in 0..40 {
         let value = vec![b'v'; 40_000 * (n % 3)];
-        assert_eq!(node.put(&format!("/v1/kv/steady/{n}?flags={n}"), value).status, 200);
+        node.http().put_until_done(&format!("/v1/kv/steady/{n}?flags={n}"), value);
     }
     assert_eq!(node.delete("/v1/kv/steady/7").status, 200);
 }
@@ -74,7 +74,7 @@ fn a_snapshot_taken_under_load_comes_back_in_other_clusters() {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let n = counts[writer].load(Ordering::Relaxed);
-                    assert_eq!(http.put(&format!("/v1/kv/load/{writer}/{n}"), "v").status, 200);
+                    http.put_until_done(&format!("/v1/kv/load/{writer}/{n}"), "v");
                     counts[writer].store(n + 1, Ordering::Relaxed);
                 }
             })

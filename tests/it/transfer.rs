@@ -31,7 +31,12 @@ async fn put(node: &Node, tasks: usize, count: usize, of: fn(usize) -> (String, 
         putting.spawn(async move {
             for n in (task..count).step_by(tasks) {
                 let (key, value) = of(n);
-                client.kv().put(&key, value).await.unwrap();
+                // To put it twice does no harm, and an election may come in between.
+                let mut attempts = 0;
+                while let Err(error) = client.kv().put(&key, value.clone()).await {
+                    attempts += 1;
+                    assert!(attempts < 20, "{key}: {error}");
+                }
             }
         });
     }
@@ -117,7 +122,7 @@ fn a_cut_link_and_a_crash_cost_what_was_on_its_way() {
         let writer = std::thread::spawn(move || {
             let mut n = 0;
             while !stopped.load(Ordering::Relaxed) {
-                assert_eq!(http.put(&format!("/v1/kv/meanwhile/{n}"), "v").status, 200);
+                http.put_until_done(&format!("/v1/kv/meanwhile/{n}"), "v");
                 n += 1;
             }
             n
