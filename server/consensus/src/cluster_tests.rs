@@ -187,7 +187,7 @@ async fn a_server_of_a_quorum_lets_nobody_form_another() {
     assert!(!new.consensus.is_initialized().await.unwrap());
     let identified = new.consensus.identify(&servers[0].member.address).await.unwrap();
     assert_eq!((identified.id, identified.initialized, identified.datacenter.as_str()), (1, true, "dc1"));
-    assert_ne!(identified.incarnation, 0);
+    assert_ne!(identified.cluster, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

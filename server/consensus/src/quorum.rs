@@ -39,8 +39,8 @@ pub struct Identified {
     pub name: String,
     /// Its datacenter.
     pub datacenter: String,
-    /// The number drawn when its log began; 0 while it has none.
-    pub incarnation: u64,
+    /// The number of its cluster; 0 while it knows of none.
+    pub cluster: u64,
     /// It belongs to a quorum.
     pub initialized: bool,
     /// The servers that vote, as it knows.
@@ -111,8 +111,8 @@ impl Consensus {
             client.identify(pb::IdentifyRequest {}).await.map_err(|status| chain(&status))
         };
         let answer = timeout(IDENTIFY, asked).await.map_err(|_| format!("no answer within {IDENTIFY:?}"))??;
-        let pb::IdentifyResponse { id, name, datacenter, incarnation, initialized, voters, leader: _ } = answer.into_inner();
-        Ok(Identified { id, name, datacenter, incarnation, initialized, voters })
+        let pb::IdentifyResponse { id, name, datacenter, cluster, initialized, voters, leader: _ } = answer.into_inner();
+        Ok(Identified { id, name, datacenter, cluster, initialized, voters })
     }
 
     /// The servers that vote, as the leader says; `None` when none answers.

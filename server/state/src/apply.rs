@@ -63,7 +63,7 @@ fn run(tables: &mut Tables, index: LogIndex, operation: &Operation, effects: &mu
         }
         Operation::Begin { incarnation } => {
             if tables.meta.incarnation == 0 {
-                tables.meta.incarnation = *incarnation;
+                (tables.meta.incarnation, tables.meta.cluster) = (*incarnation, *incarnation);
             }
             Ok(Outcome::DONE)
         }

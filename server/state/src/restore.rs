@@ -99,6 +99,7 @@ fn commit(tables: &mut Tables, index: LogIndex, sent: (u64, u64), incarnation: u
         reaped: revision,
         extinct_reaped: revision,
         incarnation,
+        cluster: tables.meta.cluster,
         offset: tables.meta.offset + (revision.0 - index.0),
         restored: revision,
         restoring: 0,

@@ -118,6 +118,9 @@ pub struct MetaRow {
     /// it is restored from a backup. A watch position of another incarnation means nothing here.
     /// 0 before the first leader has begun.
     pub incarnation: u64,
+    /// The number of the cluster, drawn once when it begins. A restore keeps it: the state is another one then, and the
+    /// servers are the same. 0 before the first leader has begun.
+    pub cluster: u64,
     /// The last command that began or ended a session.
     pub sessions_index: LogIndex,
     /// How far the revision is ahead of the log: it is, once a snapshot was restored whose revision

@@ -65,7 +65,7 @@ impl PeerService for PeerFace {
             id: inner.id,
             name: inner.member.name.clone(),
             datacenter: inner.datacenter.clone(),
-            incarnation: self.consensus.tables().meta().incarnation,
+            cluster: self.consensus.tables().meta().cluster,
             initialized,
             leader: self.consensus.leader_id().unwrap_or(0),
             voters: inner.raft.voter_ids().collect(),

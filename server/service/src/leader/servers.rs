@@ -199,14 +199,14 @@ pub(super) async fn take(consensus: &Consensus, step: Step, datacenter: &str) ->
 /// A server with another cluster's data must not get this one's log.
 async fn check(consensus: &Consensus, id: u64, server: &Server, datacenter: &str) -> Result<(), String> {
     let found = consensus.identify(&server.address).await?;
-    let ours = consensus.tables().meta().incarnation;
+    let ours = consensus.tables().meta().cluster;
     if found.id != id {
         return Err(format!("server {} lives at {}, where server {id} was said to be", found.id, server.address));
     }
     if found.datacenter != datacenter {
         return Err(format!("it belongs to the datacenter `{}`", found.datacenter));
     }
-    if found.initialized && found.incarnation != 0 && found.incarnation != ours {
+    if found.initialized && found.cluster != 0 && found.cluster != ours {
         metrics::counter!("consul_leader_foreign_servers").increment(1);
         return Err("it holds another cluster's data; stop it, and start it with an empty data directory".into());
     }

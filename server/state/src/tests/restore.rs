@@ -76,6 +76,7 @@ fn content(tables: &Tables) -> Vec<String> {
 fn a_snapshot_takes_the_place_of_everything_and_revisions_go_on() {
     let source = source();
     let mut machine = Machine { now: 50_000, ..Default::default() };
+    machine.done(Operation::Begin { incarnation: 6 });
     machine.done(put("old", "1"));
     let commit = stage(&mut machine, 3, &parts(&source));
     assert_eq!(machine.value("old").as_deref(), Some("1"), "what is staged is no state yet");
@@ -84,6 +85,7 @@ fn a_snapshot_takes_the_place_of_everything_and_revisions_go_on() {
     assert_eq!(content(&machine.tables), content(&source.tables));
     assert!(revision > before && revision > source.tables.applied(), "{revision} follows both histories");
     assert_eq!((machine.tables.restored(), machine.tables.meta().incarnation), (revision, 99));
+    assert_eq!(machine.tables.meta().cluster, 6, "the servers are the same");
     assert_eq!(machine.tables.log_applied(), before.0 + 1, "the log knows nothing of it");
     assert_eq!(machine.tables.revision_of(before.0 + 2).0, revision.0 + 1);
 

@@ -363,7 +363,7 @@ fn tombstone() -> impl Strategy<Value = Tombstone> {
 }
 
 fn tables() -> impl Strategy<Value = MetaRow> {
-    any::<[u64; 14]>().prop_map(|n| MetaRow {
+    any::<[u64; 15]>().prop_map(|n| MetaRow {
         applied: LogIndex(n[0]),
         clock: Millis(n[1]),
         kv_index: LogIndex(n[2]),
@@ -378,6 +378,7 @@ fn tables() -> impl Strategy<Value = MetaRow> {
         restored: LogIndex(n[11]),
         restoring: n[12],
         restoring_at: Millis(n[13]),
+        cluster: n[14],
     })
 }
 
