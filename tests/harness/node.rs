@@ -211,9 +211,18 @@ impl Node {
         self.launch();
     }
 
-    /// Stops its clock: it neither answers nor ends.
+    /// Stops its clock: it neither answers nor ends. A thread that is at work stops only when it is
+    /// interrupted, so this waits for all of them.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
+        eventually!(PATIENCE, self.is_stopped(), "each thread has stopped");
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the node runs");
+        let state = |path: std::path::PathBuf| std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+        // The name before the state may hold anything.
+        threads.flatten().all(|thread| state(thread.path()).rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
     }
 
     /// Lets it go on.
