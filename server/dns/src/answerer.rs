@@ -59,13 +59,14 @@ impl Answerer {
         use http_body_util::{BodyExt, Limited};
         let udp = request.headers().get(TRANSPORT).is_some_and(|value| value == "udp");
         let transport = if udp { Transport::Udp } else { Transport::Tcp };
+        let hops = forward::hops(request.headers());
         let Ok(question) = Limited::new(Box::pin(request.into_body()), QUESTION_MAX).collect().await else {
             return status(http::StatusCode::BAD_REQUEST);
         };
         let source = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut reply = Vec::new();
         let handler = self.handler();
-        match handler.answer(&question.to_bytes(), source, transport, &mut reply) {
+        match handler.answer_carried(&question.to_bytes(), source, (transport, hops), &mut reply) {
             Outcome::Replied => {}
             Outcome::Ignored => return status(http::StatusCode::BAD_REQUEST),
             Outcome::Pending(pending) => handler.wait(*pending, &mut reply).await,

@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forward::Forward;
+use bytes::Bytes;
+use forward::{Forward, How, To};
 use hickory_proto::op::{Header, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use http_body_util::{BodyExt, Limited};
 use net::Network;
 use service::discovery::Directory;
 use service::{Caller, Consistency, Error, ReadOptions, Service};
@@ -30,7 +32,8 @@ use crate::resolve::{Resolved, Resolver};
 /// Most records that are taken over from a recursor to complete an alias over plain UDP.
 const PLAIN_ALIAS_RECORDS_MAX: usize = 5;
 
-/// How long a server may take to answer a question that was carried to it.
+/// How long a server may take to answer a question that was carried to it: until then one that is silent
+/// is found out, and another one asked.
 const CARRY: Duration = Duration::from_secs(4);
 
 /// Largest answer taken from it, in bytes.
@@ -84,6 +87,8 @@ enum On {
 struct Request {
     message: Message,
     transport: Transport,
+    /// How often it was carried.
+    hops: u32,
     caller: Caller,
 }
 
@@ -116,6 +121,17 @@ impl Handler {
 
     /// Answers `bytes` into `out` if that takes no waiting. Never panics, whatever the bytes.
     pub(crate) fn answer(&self, bytes: &[u8], source: SocketAddr, transport: Transport, out: &mut Vec<u8>) -> Outcome {
+        self.answer_carried(bytes, source, (transport, 0), out)
+    }
+
+    /// The same for a question that was carried here over so many hops.
+    pub(crate) fn answer_carried(
+        &self,
+        bytes: &[u8],
+        source: SocketAddr,
+        (transport, hops): (Transport, u32),
+        out: &mut Vec<u8>,
+    ) -> Outcome {
         let Ok(header) = Header::read(&mut BinDecoder::new(bytes)) else { return Outcome::Ignored };
         // A reply to a reply could go back and forth for ever.
         if header.metadata.message_type == MessageType::Response {
@@ -130,7 +146,7 @@ impl Handler {
             return self.reply_to_message(&message, transport, Answer::code(code), out);
         }
         let caller = Caller { source: Some(source.ip()), ..Caller::default() };
-        let request = Request { message, transport, caller };
+        let request = Request { message, transport, hops, caller };
         let query = request.query();
         match question::read(query.name(), query.query_type(), self.options.zones()) {
             Lookup::Elsewhere => self.elsewhere(request, bytes, out),
@@ -180,23 +196,8 @@ impl Handler {
 
     /// Has a server answer the question as it came.
     async fn carry(&self, request: &Request, bytes: &[u8], datacenter: Option<&str>, out: &mut Vec<u8>) {
-        use http_body_util::BodyExt;
         let Some(forward) = &self.forward else { return };
-        let transport = if request.transport == Transport::Udp { "udp" } else { "tcp" };
-        let question = http::Request::post(answerer::PATH)
-            .header(http::header::CONTENT_TYPE, "application/dns-message")
-            .header(answerer::TRANSPORT, transport)
-            .body(http_body_util::Full::new(bytes::Bytes::copy_from_slice(bytes)).map_err(|never| match never {}).boxed_unsync());
-        let answered = async {
-            let question = question.map_err(|error| error.to_string())?;
-            let answer = forward.carry(datacenter, question, None).await.map_err(|error| error.to_string())?;
-            if answer.status() != http::StatusCode::OK {
-                return Err(format!("the server answered {}", answer.status()));
-            }
-            let limited = http_body_util::Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
-            Ok::<_, String>(limited.collect().await.map_err(|error| error.to_string())?.to_bytes())
-        };
-        match tokio::time::timeout(CARRY, answered).await.unwrap_or_else(|_| Err("no answer in time".into())) {
+        match carried(forward, request, bytes, datacenter).await {
             Ok(answer) => *out = answer.to_vec(),
             Err(error) => {
                 tracing::debug!(%error, "a dns question could not be carried to a server");
@@ -329,6 +330,31 @@ impl Handler {
         let failure = Answer::code(ResponseCode::ServFail);
         limits::write(&bare, &failure, room, &self.options, out).expect("a header alone fits into every message");
     }
+}
+
+/// A question as a request to a server.
+fn post(request: &Request, bytes: Bytes) -> Result<http::Request<forward::Body>, http::Error> {
+    let transport = if request.transport == Transport::Udp { "udp" } else { "tcp" };
+    http::Request::post(answerer::PATH)
+        .header(http::header::CONTENT_TYPE, "application/dns-message")
+        .header(answerer::TRANSPORT, transport)
+        .header(forward::HOPS, request.hops)
+        .body(forward::full(bytes))
+}
+
+/// The answer of a server, of the own datacenter or of the one that is named.
+async fn carried(forward: &Forward, request: &Request, bytes: &[u8], datacenter: Option<&str>) -> Result<Bytes, String> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let question = post(request, bytes.clone()).map_err(|error| error.to_string())?;
+    let how = How { patience: Some(CARRY), again: Some(bytes), datacenter: datacenter.map(str::to_owned) };
+    let answer = forward.carry(datacenter.map_or(To::Server, To::Datacenter), question, how).await;
+    let answer = answer.map_err(|error| error.to_string())?;
+    if answer.status() != http::StatusCode::OK {
+        return Err(format!("the server answered {}", answer.status()));
+    }
+    let whole = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect();
+    let whole = tokio::time::timeout(CARRY, whole).await.map_err(|_| "the server's answer breaks off".to_owned())?;
+    Ok(whole.map_err(|error| error.to_string())?.to_bytes())
 }
 
 /// Why a message that could be read is not looked at further.

@@ -32,6 +32,18 @@ pub enum Error {
         /// What went wrong with each.
         why: String,
     },
+    /// As many requests as may be are under way.
+    #[error(
+        "as many requests as may be, {limit} each, are under way to the servers of datacenter `{datacenter}` ({servers}); wait until some have ended, or ask another agent"
+    )]
+    Full {
+        /// The datacenter.
+        datacenter: String,
+        /// Their addresses.
+        servers: String,
+        /// Most requests to each at a time.
+        limit: usize,
+    },
     /// The connection broke after the request was sent. **It may or may not have been carried out.**
     #[error("the connection to server {server} of datacenter `{datacenter}` broke before its answer came: {why}")]
     Broken {
@@ -49,8 +61,6 @@ pub enum Error {
         datacenter: String,
         /// Its address.
         server: String,
-        /// Whether there was no other one that could have been asked.
-        alone: bool,
     },
     /// The server is there and did not answer in time. **It may or may not have been carried out.**
     #[error("server {server} of datacenter `{datacenter}` has not answered within {waited:?}; see its log, and try again")]
@@ -73,9 +83,14 @@ impl Error {
         matches!(self, Error::Broken { .. } | Error::Silent { .. } | Error::Late { .. })
     }
 
-    /// Whether another server, or the same one started anew, may answer what this one did not.
-    pub fn is_worth_another_try(&self) -> bool {
-        matches!(self, Error::Broken { .. } | Error::Silent { alone: false, .. })
+    /// The stable code under which it is told.
+    pub fn reason(&self, reads: bool) -> &'static str {
+        match self {
+            Error::UnknownDatacenter { .. } => "UNKNOWN_DATACENTER",
+            Error::Full { .. } => "OVERLOADED",
+            error if error.is_in_doubt() && !reads => "OUTCOME_UNKNOWN",
+            _ => "DATACENTER_UNREACHABLE",
+        }
     }
 
     /// The datacenter that did not answer.
@@ -84,6 +99,7 @@ impl Error {
             Error::UnknownDatacenter { name: datacenter, .. }
             | Error::NoneAlive { datacenter, .. }
             | Error::Unreachable { datacenter, .. }
+            | Error::Full { datacenter, .. }
             | Error::Broken { datacenter, .. }
             | Error::Silent { datacenter, .. }
             | Error::Late { datacenter, .. } => Some(datacenter),
@@ -91,10 +107,17 @@ impl Error {
         }
     }
 
-    /// What is told to who asked: the fate of a write too, unless it was a read.
-    pub fn told(&self, reads: bool) -> String {
+    /// What is told to who asked for something of `datacenter`: where it was lost on the way there too, and
+    /// the fate of a write, unless it was a read.
+    pub fn told(&self, datacenter: Option<&str>, reads: bool) -> String {
+        let on_the_way = match (datacenter, self.datacenter()) {
+            (Some(asked), Some(lost)) if !asked.is_empty() && !asked.eq_ignore_ascii_case(lost) => {
+                format!("; the request was on its way to datacenter `{asked}`")
+            }
+            _ => String::new(),
+        };
         let fate = if !reads && self.is_in_doubt() { "; a write may or may not have been applied: read before it is repeated" } else { "" };
-        format!("{self}{fate}")
+        format!("{self}{on_the_way}{fate}")
     }
 }
 
@@ -104,9 +127,18 @@ mod tests {
 
     #[test]
     fn only_a_write_is_told_that_its_fate_is_unknown() {
-        let silent = Error::Silent { datacenter: "dc2".into(), server: "10.0.0.1:8300".into(), alone: true };
-        assert!(silent.told(true).contains("`dc2`") && !silent.told(true).contains("write"), "{}", silent.told(true));
-        assert!(silent.told(false).ends_with("may or may not have been applied: read before it is repeated"));
-        assert!(!Error::NoServer.told(false).contains("write"));
+        let silent = Error::Silent { datacenter: "dc2".into(), server: "10.0.0.1:8300".into() };
+        let told = |reads| silent.told(Some("dc2"), reads);
+        assert!(told(true).contains("`dc2`") && !told(true).contains("write"), "{}", told(true));
+        assert!(told(false).ends_with("may or may not have been applied: read before it is repeated"));
+        assert!(!Error::NoServer.told(None, false).contains("write"));
+        assert_eq!([silent.reason(true), silent.reason(false)], ["DATACENTER_UNREACHABLE", "OUTCOME_UNKNOWN"]);
+    }
+
+    #[test]
+    fn a_request_that_is_lost_on_its_way_says_where_it_went() {
+        let late = Error::Late { datacenter: "dc1".into(), server: "10.0.0.1:8300".into(), waited: Duration::from_secs(20) };
+        assert!(late.told(Some("dc2"), true).ends_with("the request was on its way to datacenter `dc2`"));
+        assert!(!late.told(Some("dc1"), true).contains("on its way"));
     }
 }

@@ -10,24 +10,33 @@
 //! request is sent again only if it is certain that the first server never got it.
 //!
 //! A server that dies is told by its connection, at once. One that hangs is told by its silence: it
-//! is asked last for a while.
+//! is asked last for a while, and so is one that says that it has no leader or is not ready. What only reads
+//! is then asked of one more server.
 
+mod body;
+mod choice;
 mod connection;
 mod error;
+mod line;
 mod servers;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, request};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
 use metrics::counter;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use connection::{Connections, Failed};
+pub use body::Answer;
+use body::Progress;
+use choice::Choice;
+use connection::{Connections, Failed, Why};
 pub use error::Error;
 use servers::Servers;
 
@@ -43,22 +52,46 @@ pub const AGENT: HeaderName = HeaderName::from_static("x-lictor-agent");
 /// The datacenter that a gRPC call is for.
 pub const DATACENTER: HeaderName = HeaderName::from_static("x-lictor-datacenter");
 
+/// The stable code of a refusal, beside it.
+pub static REASON: HeaderName = HeaderName::from_static("x-lictor-reason");
+
+/// Refusals that say nothing of the request: another server may answer it.
+const UNABLE: [&str; 3] = ["NO_LEADER", "NOT_READY", "SHUTTING_DOWN"];
+
 /// A request may go from an agent to its server, from there to another datacenter, and there to the
 /// leader. More means that two servers send it back and forth.
 const HOPS_MAX: u32 = 3;
 
-/// How long one server is kept, at least; up to half as long is added by chance.
-const KEEP: Duration = Duration::from_secs(120);
-
-/// How long it is remembered whether there are other datacenters: every call asks.
-const FEDERATED_LOOK: Duration = Duration::from_secs(1);
+/// How long it is remembered what the pools say of servers and datacenters: every call asks, and every connection
+/// where there are too many.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the answer to a request may take that waits for nothing: longer than a server itself waits
 /// for a leader, or for a quorum that changes.
 pub const ANSWER: Duration = Duration::from_secs(20);
 
-/// How long a server that was silent is asked last.
-const SILENT: Duration = Duration::from_secs(10);
+/// Where a request is carried to.
+#[derive(Clone, Copy, Debug)]
+pub enum To<'a> {
+    /// A server of the own datacenter.
+    Server,
+    /// A server of this datacenter.
+    Datacenter(&'a str),
+    /// The server of the own datacenter at this address.
+    Address(&'a str),
+}
+
+/// How a request is carried.
+#[derive(Clone, Debug, Default)]
+pub struct How {
+    /// How long the server that answers may take to begin; whoever is further away from it waits a little
+    /// longer, so that the one who knows best tells what is wrong. `None` waits for as long as the server lives.
+    pub patience: Option<Duration>,
+    /// All that the request carries, if it only reads: it may be sent once more.
+    pub again: Option<Bytes>,
+    /// The datacenter that the request names.
+    pub datacenter: Option<String>,
+}
 
 /// Carries requests. Clones share connections and choices.
 #[derive(Clone)]
@@ -69,11 +102,11 @@ pub struct Forward {
 struct Shared {
     servers: Servers,
     connections: Connections,
-    chosen: Mutex<HashMap<String, (String, Instant)>>,
-    /// Servers that were silent, and until when they are asked last.
-    silent: Mutex<HashMap<String, Instant>>,
+    choice: Choice,
     /// Whether there are other datacenters, and when that was looked up.
     federated: Mutex<Option<(bool, Instant)>>,
+    /// Where servers live, and when that was looked up.
+    hosts: Mutex<Option<(HashSet<IpAddr>, Instant)>>,
 }
 
 impl std::fmt::Debug for Forward {
@@ -85,16 +118,13 @@ impl std::fmt::Debug for Forward {
 impl Forward {
     /// Carries to the servers that `lan` and, on servers, `wan` know. `datacenter` is the own one.
     pub fn new(datacenter: &str, network: net::Network, lan: gossip::Pool, wan: Option<gossip::Pool>) -> Self {
-        let servers = Servers { datacenter: datacenter.to_owned(), lan, wan };
-        Forward {
-            shared: Arc::new(Shared {
-                servers,
-                connections: Connections::new(network),
-                chosen: Mutex::default(),
-                silent: Mutex::default(),
-                federated: Mutex::default(),
-            }),
-        }
+        Forward::to(Servers::new(datacenter, move || lan.members(), wan.map(|wan| move || wan.members())), network)
+    }
+
+    fn to(servers: Servers, network: net::Network) -> Self {
+        let connections = Connections::new(network);
+        let choice = Choice::default();
+        Forward { shared: Arc::new(Shared { servers, connections, choice, federated: Mutex::default(), hosts: Mutex::default() }) }
     }
 
     /// Whether a server of the own datacenter is known.
@@ -106,7 +136,7 @@ impl Forward {
     pub fn is_federated(&self) -> bool {
         let mut federated = self.shared.federated.lock();
         match *federated {
-            Some((federated, at)) if at.elapsed() < FEDERATED_LOOK => federated,
+            Some((federated, at)) if at.elapsed() < LOOK => federated,
             _ => {
                 let now = self.shared.servers.datacenters().len() > 1;
                 *federated = Some((now, Instant::now()));
@@ -120,111 +150,169 @@ impl Forward {
         self.shared.servers.datacenters().iter().any(|name| name == datacenter)
     }
 
+    /// Whether a server of any datacenter lives at this address, or did, as of a moment ago.
+    pub fn is_server(&self, host: IpAddr) -> bool {
+        let mut hosts = self.shared.hosts.lock();
+        let known = hosts.take().filter(|(_, at)| at.elapsed() < LOOK);
+        let (known, _) = hosts.insert(known.unwrap_or_else(|| (self.shared.servers.hosts(), Instant::now())));
+        known.contains(&host.to_canonical())
+    }
+
     /// The addresses of the own datacenter's servers, the one that is kept first.
     pub fn servers(&self) -> Vec<String> {
         self.order(&self.shared.servers.datacenter)
     }
 
-    /// Carries a request to a server of `datacenter`, or of the own one. With `patience` its answer has
-    /// to begin within that time.
-    pub async fn carry(
-        &self,
-        datacenter: Option<&str>,
-        request: Request<Body>,
-        patience: Option<Duration>,
-    ) -> Result<Response<Incoming>, Error> {
+    /// Carries a request, and waits until its answer begins.
+    ///
+    /// # Errors
+    ///
+    /// Nobody answers. [`Error::is_in_doubt`] says whether the request may have been carried out.
+    pub async fn carry(&self, to: To<'_>, request: Request<Body>, how: How) -> Result<Response<Answer>, Error> {
         let own = self.shared.servers.datacenter.as_str();
-        let datacenter = datacenter.filter(|name| !name.is_empty()).unwrap_or(own);
-        let candidates = self.order(datacenter);
-        if candidates.is_empty() {
+        let (datacenter, servers) = match to {
+            To::Server => (own, self.order(own)),
+            To::Datacenter(name) => (name, self.order(name)),
+            To::Address(address) => (own, vec![address.to_owned()]),
+        };
+        if servers.is_empty() {
             return Err(self.shared.servers.why_none(datacenter));
         }
-        self.try_each(datacenter, &candidates, request, patience).await
+        let keeps = !matches!(to, To::Address(_));
+        let carried = self.try_each(datacenter, servers, keeps, request, how).await;
+        match carried {
+            Ok(_) => counter!("consul_forward_requests").increment(1),
+            Err(_) => counter!("consul_forward_failures").increment(1),
+        }
+        carried
     }
 
-    /// Carries a request to the server of the own datacenter at `address`, with `patience` as
-    /// [`Forward::carry`] has it.
-    pub async fn carry_to(&self, address: &str, request: Request<Body>, patience: Option<Duration>) -> Result<Response<Incoming>, Error> {
-        let own = self.shared.servers.datacenter.clone();
-        self.try_each(&own, &[address.to_owned()], request, patience).await
-    }
-
+    /// Asks one server after another until one has the request, and one more if it may be sent again.
+    /// With `keeps` the one that answers is asked next time as well.
     async fn try_each(
         &self,
         datacenter: &str,
-        candidates: &[String],
+        servers: Vec<String>,
+        keeps: bool,
         request: Request<Body>,
-        patience: Option<Duration>,
-    ) -> Result<Response<Incoming>, Error> {
+        how: How,
+    ) -> Result<Response<Answer>, Error> {
         let mut request = prepared(request)?;
-        let mut why = Vec::new();
-        for address in candidates {
-            set_authority(&mut request, address);
-            let failed = match self.shared.connections.send(address, request, patience).await {
+        let patience = how.patience.map(|patience| patience_at(hops(request.headers()), patience));
+        let progress = Progress::since(Instant::now());
+        let mut again = how.again.map(|body| (head(&request), body));
+        // What another datacenter has refused says nothing of the server that brings it.
+        let answers_itself = how.datacenter.is_none_or(|named| named.eq_ignore_ascii_case(datacenter));
+        let mut refused = None;
+        let mut failures = Failures::default();
+        let mut servers = servers.into_iter().peekable();
+        let mut next = servers.next();
+        while let Some(address) = next {
+            next = servers.next();
+            set_authority(&mut request, &address);
+            match self.shared.connections.send(&address, request, patience, &progress).await {
+                Ok(response) if answers_itself && is_unable(&response) => {
+                    self.no_help(datacenter, &address);
+                    let better = next.as_ref().is_some_and(|next| !self.shared.choice.is_last(next));
+                    let Some((head, body)) = again.take_if(|_| better) else { return Ok(refused.unwrap_or(response)) };
+                    refused = Some(response);
+                    request = whole(head, body);
+                }
                 Ok(response) => {
-                    self.keep(datacenter, address);
-                    counter!("consul_forward_requests").increment(1);
+                    if keeps {
+                        self.shared.choice.keep(datacenter, &address);
+                    }
                     return Ok(response);
                 }
-                Err(failed) => failed,
-            };
-            self.shared.chosen.lock().remove(datacenter);
-            let (server, datacenter) = (address.clone(), datacenter.to_owned());
-            match failed {
-                Failed::Unsent(back, error) => {
-                    why.push(format!("{address}: {error}"));
+                Err(Failed::Unsent(back, why)) => {
+                    if matches!(why, Why::Unconnected(_)) {
+                        self.no_help(datacenter, &address);
+                    }
+                    failures.add(&address, why);
                     request = *back;
-                    continue;
                 }
-                Failed::Sent(why) => return Err(Error::Broken { datacenter, server, why }),
-                Failed::Silent => {
-                    self.ask_last(address);
-                    return Err(Error::Silent { datacenter, server, alone: candidates.len() == 1 });
+                Err(Failed::Late(waited)) => {
+                    self.shared.choice.drop_kept(datacenter);
+                    return refused.ok_or(Error::Late { datacenter: datacenter.to_owned(), server: address, waited });
                 }
-                Failed::Late(waited) => return Err(Error::Late { datacenter, server, waited }),
+                Err(Failed::Sent(why)) => {
+                    self.shared.choice.drop_kept(datacenter);
+                    let Some((head, body)) = again.take() else {
+                        return refused.ok_or(Error::Broken { datacenter: datacenter.to_owned(), server: address, why });
+                    };
+                    // The same one may have been started anew.
+                    next = next.or_else(|| Some(address.clone()));
+                    failures.add(&address, Why::Unconnected(format!("the connection broke: {why}")));
+                    request = whole(head, body);
+                }
+                Err(Failed::Silent) => {
+                    self.no_help(datacenter, &address);
+                    let Some((head, body)) = again.take_if(|_| next.is_some()) else {
+                        return refused.ok_or(Error::Silent { datacenter: datacenter.to_owned(), server: address });
+                    };
+                    failures.add(&address, Why::Unconnected("it is silent".into()));
+                    request = whole(head, body);
+                }
             }
         }
-        counter!("consul_forward_failures").increment(1);
-        Err(Error::Unreachable { datacenter: datacenter.to_owned(), why: why.join("; ") })
+        refused.ok_or_else(|| failures.error(datacenter))
     }
 
-    fn ask_last(&self, address: &str) {
-        let (mut silent, now) = (self.shared.silent.lock(), Instant::now());
-        silent.retain(|_, until| now < *until);
-        silent.insert(address.to_owned(), now + SILENT);
+    /// Asks another server next, and this one last for a while.
+    fn no_help(&self, datacenter: &str, address: &str) {
+        self.shared.choice.drop_kept(datacenter);
+        self.shared.choice.ask_last(address);
     }
 
-    /// The servers in the order in which they are tried: the one that is kept, then the others by chance,
-    /// and last those that were silent.
     fn order(&self, datacenter: &str) -> Vec<String> {
-        let mut candidates = self.shared.servers.of(datacenter);
-        for at in (1..candidates.len()).rev() {
-            candidates.swap(at, rand::random_range(0..=at));
+        self.shared.choice.order(datacenter, self.shared.servers.of(datacenter))
+    }
+}
+
+/// What went wrong with servers that have not got the request.
+#[derive(Default)]
+struct Failures {
+    unconnected: Vec<String>,
+    full: Vec<String>,
+}
+
+impl Failures {
+    fn add(&mut self, address: &str, why: Why) {
+        match why {
+            Why::Full => self.full.push(address.to_owned()),
+            Why::Unconnected(why) => self.unconnected.push(format!("{address}: {why}")),
         }
-        let kept =
-            self.shared.chosen.lock().get(datacenter).filter(|(_, until)| Instant::now() < *until).map(|(address, _)| address.clone());
-        if let Some(at) = kept.and_then(|kept| candidates.iter().position(|address| *address == kept)) {
-            candidates.swap(0, at);
-        }
-        let (silent, now) = (self.shared.silent.lock(), Instant::now());
-        candidates.sort_by_key(|address| silent.get(address).is_some_and(|until| now < *until));
-        candidates
     }
 
-    fn keep(&self, datacenter: &str, address: &str) {
-        let mut chosen = self.shared.chosen.lock();
-        let until = Instant::now() + KEEP.mul_f64(1.0 + rand::random::<f64>() / 2.0);
-        match chosen.get_mut(datacenter) {
-            Some((kept, _)) if kept == address => {}
-            _ => drop(chosen.insert(datacenter.to_owned(), (address.to_owned(), until))),
+    fn error(mut self, datacenter: &str) -> Error {
+        let datacenter = datacenter.to_owned();
+        if self.unconnected.is_empty() {
+            return Error::Full { datacenter, servers: self.full.join(", "), limit: connection::CONNECTIONS * connection::REQUESTS };
         }
+        self.unconnected.extend(self.full.into_iter().map(|address| format!("{address}: it is asked for as much as it may be")));
+        Error::Unreachable { datacenter, why: self.unconnected.join("; ") }
     }
+}
+
+/// Whether a server has said that it can answer nobody.
+fn is_unable(response: &Response<Answer>) -> bool {
+    response.headers().get(&REASON).is_some_and(|reason| UNABLE.iter().any(|unable| reason == unable))
+}
+
+/// How often a request was carried.
+pub fn hops(headers: &HeaderMap) -> u32 {
+    headers.get(HOPS).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0)
+}
+
+/// The patience of whoever carries a request as the `hop`th: a tenth more for each that may come after.
+fn patience_at(hop: u32, patience: Duration) -> Duration {
+    patience + patience / 10 * HOPS_MAX.saturating_sub(hop)
 }
 
 /// Takes out what belongs to one connection only (RFC 9110, §7.6.1), and counts the hop.
 fn prepared(mut request: Request<Body>) -> Result<Request<Body>, Error> {
     let headers = request.headers_mut();
-    let hops = headers.get(HOPS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok()).unwrap_or(0);
+    let hops = hops(headers);
     if hops >= HOPS_MAX {
         return Err(Error::Loop);
     }
@@ -241,6 +329,26 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// A request without its body.
+fn head(request: &Request<Body>) -> request::Parts {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    head.into_parts().0
+}
+
+/// A request whose body is known.
+fn whole(head: request::Parts, body: Bytes) -> Request<Body> {
+    Request::from_parts(head, full(body))
+}
+
+/// A body that is known.
+pub fn full(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}
+
 fn set_authority(request: &mut Request<Body>, address: &str) {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let uri = Uri::builder().scheme("http").authority(address).path_and_query(path).build();
@@ -251,37 +359,4 @@ fn set_authority(request: &mut Request<Body>, address: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use http_body_util::{BodyExt, Empty};
-
-    use super::*;
-
-    fn request(hops: Option<&str>) -> Request<Body> {
-        let mut request = Request::builder().uri("/v1/kv/a?raw").header("connection", "close").header("x-consul-token", "t");
-        if let Some(hops) = hops {
-            request = request.header(HOPS, hops);
-        }
-        request.body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap()
-    }
-
-    #[test]
-    fn a_request_goes_as_it_came_but_for_its_connection() {
-        let mut request = prepared(request(None)).unwrap();
-        set_authority(&mut request, "10.0.0.1:8300");
-        assert_eq!(request.uri().to_string(), "http://10.0.0.1:8300/v1/kv/a?raw");
-        assert!(!request.headers().contains_key("connection"));
-        assert_eq!(
-            (&request.headers()["x-consul-token"], &request.headers()[HOPS]),
-            (&HeaderValue::from_static("t"), &HeaderValue::from(1))
-        );
-    }
-
-    #[test]
-    fn a_request_comes_from_an_agent_to_another_datacenters_leader_and_does_not_go_round() {
-        let mut carried = request(None);
-        for _agent_then_server_then_server_there in 0..3 {
-            carried = prepared(carried).unwrap();
-        }
-        assert!(matches!(prepared(carried), Err(Error::Loop)));
-    }
-}
+mod tests;

@@ -1,36 +1,55 @@
 //! Which servers there are, by datacenter.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, SocketAddr};
 
-use gossip::{Member, Pool, Status};
+use gossip::{Member, Status};
 
 use crate::Error;
+
+/// Tells who is in a pool.
+type Members = Box<dyn Fn() -> Vec<Member> + Send + Sync>;
 
 pub(crate) struct Servers {
     /// The own datacenter.
     pub(crate) datacenter: String,
-    pub(crate) lan: Pool,
-    pub(crate) wan: Option<Pool>,
+    lan: Members,
+    wan: Option<Members>,
 }
 
 impl Servers {
+    pub(crate) fn new(
+        datacenter: &str,
+        lan: impl Fn() -> Vec<Member> + Send + Sync + 'static,
+        wan: Option<impl Fn() -> Vec<Member> + Send + Sync + 'static>,
+    ) -> Self {
+        Servers { datacenter: datacenter.to_owned(), lan: Box::new(lan), wan: wan.map(|wan| Box::new(wan) as Members) }
+    }
+
     /// The addresses of a datacenter's servers that are alive.
     pub(crate) fn of(&self, datacenter: &str) -> Vec<String> {
-        let members = match (datacenter == self.datacenter, &self.wan) {
-            (true, _) => self.lan.members(),
-            (false, Some(wan)) => wan.members(),
+        let alive = self.members(datacenter).into_iter().filter(|member| member.status == Status::Alive);
+        alive.filter_map(|member| address(&member, datacenter)).collect()
+    }
+
+    /// Where the servers of every datacenter live, or did.
+    pub(crate) fn hosts(&self) -> HashSet<IpAddr> {
+        let members = (self.lan)().into_iter().chain(self.wan.iter().flat_map(|wan| wan()));
+        members.filter(|member| member.tags.get("role").is_some_and(|role| role == "consul")).map(|member| member.address).collect()
+    }
+
+    fn members(&self, datacenter: &str) -> Vec<Member> {
+        match (datacenter == self.datacenter, &self.wan) {
+            (true, _) => (self.lan)(),
+            (false, Some(wan)) => wan(),
             (false, None) => Vec::new(),
-        };
-        let alive = members.iter().filter(|member| member.status == Status::Alive);
-        alive.filter_map(|member| address(member, datacenter)).collect()
+        }
     }
 
     /// Why a datacenter has no server that could be asked.
     pub(crate) fn why_none(&self, datacenter: &str) -> Error {
         let own = datacenter == self.datacenter;
-        let members = if own { self.lan.members() } else { self.wan.as_ref().map(Pool::members).unwrap_or_default() };
-        let fates = fates(&members, datacenter);
+        let fates = fates(&self.members(datacenter), datacenter);
         match fates.is_empty() {
             false => Error::NoneAlive { datacenter: datacenter.to_owned(), fates },
             true if own => Error::NoServer,
@@ -40,7 +59,7 @@ impl Servers {
 
     /// The datacenters that are known.
     pub(crate) fn datacenters(&self) -> Vec<String> {
-        let wan = self.wan.iter().flat_map(Pool::members);
+        let wan = self.wan.iter().flat_map(|wan| wan());
         let names: BTreeSet<String> = wan.filter_map(|member| member.tags.get("dc").cloned()).chain([self.datacenter.clone()]).collect();
         names.into_iter().collect()
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use forward::{Error, Forward};
+use forward::{Error, Forward, How, To};
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 
 use crate::Gateway;
 use crate::reply::Reply;
@@ -18,8 +18,8 @@ use crate::route::Endpoint;
 pub(crate) enum Place {
     /// Here.
     Here,
-    /// A server of this datacenter.
-    Server,
+    /// A server of this datacenter, for the datacenter that is named.
+    Server(Option<String>),
     /// The leader, by its address.
     Leader(String),
     /// Another datacenter.
@@ -36,9 +36,9 @@ pub(crate) fn place(gateway: &Gateway, endpoint: Endpoint, ask: &Ask) -> Place {
     let identity = gateway.service.identity();
     let elsewhere = ask.datacenter().filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(&identity.datacenter));
     match elsewhere {
-        Some(_) if !identity.server && !endpoint.is_of_this_agent() => Place::Server,
+        Some(name) if !identity.server && !endpoint.is_of_this_agent() => Place::Server(Some(name.to_lowercase())),
         Some(name) if !endpoint.is_of_this_agent() => Place::Elsewhere(name.to_lowercase()),
-        _ if !identity.server && !endpoint.is_local() => Place::Server,
+        _ if !identity.server && !endpoint.is_local() => Place::Server(None),
         _ if endpoint.is_for_the_leader() => leader(gateway),
         _ => Place::Here,
     }
@@ -59,8 +59,7 @@ pub(crate) fn patience(endpoint: Endpoint, ask: &Ask) -> Option<Duration> {
     (!waits).then_some(forward::ANSWER)
 }
 
-/// Carries a request, and answers what came back. One that only reads is sent once more when the
-/// server that had it dies.
+/// Carries a request, and answers what came back.
 pub(crate) async fn carry(
     gateway: &Gateway,
     forward: &Forward,
@@ -73,47 +72,47 @@ pub(crate) async fn carry(
         parts.headers.insert(forward::AGENT, own);
     }
     let reads = parts.method == Method::GET;
-    let again = reads.then(|| rebuilt(&parts, Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()));
-    let first = Request::from_parts(parts, body.map_err(Into::into).boxed_unsync());
-    let mut answer = send(forward, place, patience, first).await;
-    if let (Err(error), Some(again)) = (&answer, again)
-        && error.is_worth_another_try()
-    {
-        answer = send(forward, place, patience, again).await;
-    }
-    match answer {
+    let (to, datacenter) = match place {
+        Place::Leader(address) => (To::Address(address), None),
+        Place::Elsewhere(name) => (To::Datacenter(name), Some(name)),
+        Place::Here | Place::Server(None) => (To::Server, None),
+        Place::Server(Some(name)) => (To::Server, Some(name)),
+    };
+    let how = How { patience, again: reads.then(Bytes::new), datacenter: datacenter.cloned() };
+    match forward.carry(to, Request::from_parts(parts, body.map_err(Into::into).boxed_unsync()), how).await {
         Ok(answer) => {
             let (mut parts, body) = answer.into_parts();
             forward::strip(&mut parts.headers);
             parts.version = http::Version::HTTP_11;
             Ok(Response::from_parts(parts, Body::new(body)))
         }
-        Err(error) => Err(Box::new(Reply::text(StatusCode::INTERNAL_SERVER_ERROR, capitalized(&error.told(reads))))),
+        Err(error) => Err(Box::new(refused(&error, datacenter.map(String::as_str), reads))),
     }
 }
 
-fn rebuilt(parts: &http::request::Parts, body: forward::Body) -> Request<forward::Body> {
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = parts.uri.clone();
-    *request.headers_mut() = parts.headers.clone();
-    request
-}
-
-async fn send(
-    forward: &Forward,
-    place: &Place,
-    patience: Option<Duration>,
-    request: Request<forward::Body>,
-) -> Result<http::Response<hyper::body::Incoming>, Error> {
-    match place {
-        Place::Leader(address) => forward.carry_to(address, request, patience).await,
-        Place::Elsewhere(datacenter) => forward.carry(Some(datacenter), request, patience).await,
-        Place::Here | Place::Server => forward.carry(None, request, patience).await,
-    }
+fn refused(error: &Error, datacenter: Option<&str>, reads: bool) -> Reply {
+    let status = if matches!(error, Error::Full { .. }) { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::INTERNAL_SERVER_ERROR };
+    Reply::text(status, capitalized(&error.told(datacenter, reads))).because(error.reason(reads))
 }
 
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_could_not_be_carried_is_refused_with_a_reason_for_programs() {
+        let silent = Error::Silent { datacenter: "dc1".into(), server: "10.0.0.1:8300".into() };
+        let full = Error::Full { datacenter: "dc1".into(), servers: "10.0.0.1:8300".into(), limit: 4096 };
+        for (error, reads, status, reason) in
+            [(&silent, true, 500, "DATACENTER_UNREACHABLE"), (&silent, false, 500, "OUTCOME_UNKNOWN"), (&full, false, 429, "OVERLOADED")]
+        {
+            let refused = refused(error, Some("dc2"), reads);
+            assert_eq!((refused.status.as_u16(), &refused.headers["x-lictor-reason"]), (status, &http::HeaderValue::from_static(reason)));
+        }
+    }
 }

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use bytes::Bytes;
-use forward::Forward;
+use forward::{Forward, How, To};
 use futures::future::join_all;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 use service::cluster::{Key, KeyAnswers, KeyOperation, PoolKind};
 
@@ -128,11 +128,11 @@ async fn elsewhere(forward: &Forward, ask: &Ask, datacenter: String, body: Bytes
     if let Some(token) = &ask.caller.token {
         carried = carried.header("x-consul-token", &**token);
     }
-    let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
-    let carried = carried.body(body).map_err(|error| named(error.to_string()))?;
     let reads = ask.method == Method::GET;
-    let answer = forward.carry(Some(&datacenter), carried, Some(forward::ANSWER)).await;
-    let (head, body) = answer.map_err(|error| named(error.told(reads)))?.into_parts();
+    let how = How { patience: Some(forward::ANSWER), again: reads.then(|| body.clone()), datacenter: Some(datacenter.clone()) };
+    let carried = carried.body(forward::full(body)).map_err(|error| named(error.to_string()))?;
+    let answer = forward.carry(To::Datacenter(&datacenter), carried, how).await;
+    let (head, body) = answer.map_err(|error| named(error.told(Some(&datacenter), reads)))?.into_parts();
     let body = Limited::new(body, LIST_BYTES_MAX).collect().await.map_err(|error| named(error.to_string()))?.to_bytes();
     match head.status {
         StatusCode::OK if reads => listed(&datacenter, &body).map(Some).ok_or_else(|| named("its answer is no list of keys".into())),

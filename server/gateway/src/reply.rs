@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use forward::REASON;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use service::{Consistency, Meta};
@@ -23,8 +24,7 @@ const EFFECTIVE_CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effe
 const QUERY_BACKEND: HeaderName = HeaderName::from_static("x-consul-query-backend");
 const DEFAULT_ACL_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
 
-/// The stable code of a refusal; the values involved, as `name=value` joined by `&`, escaped as in a URL.
-const REASON: HeaderName = HeaderName::from_static("x-lictor-reason");
+/// The values involved in a refusal, as `name=value` joined by `&`, escaped as in a URL.
 const DETAILS: HeaderName = HeaderName::from_static("x-lictor-details");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -83,6 +83,11 @@ impl Reply {
         }
     }
 
+    /// Adds the stable code of a refusal.
+    pub(crate) fn because(self, reason: &'static str) -> Self {
+        self.with(REASON.clone(), HeaderValue::from_static(reason))
+    }
+
     /// Adds the place in time of the answer.
     pub(crate) fn at(mut self, meta: &Meta) -> Self {
         self.headers.insert(INDEX, meta.index.0.into());
@@ -113,7 +118,7 @@ impl Reply {
     pub(crate) fn fault(fault: Fault, indexed: bool) -> Self {
         let mut reply = Reply::text(fault.status, fault.text);
         if let Some(reason) = fault.reason {
-            reply = reply.with_text(REASON, reason.as_str());
+            reply = reply.because(reason.as_str());
         }
         if !fault.details.is_empty() {
             reply = reply.with_text(DETAILS, &percent::pairs(&fault.details));

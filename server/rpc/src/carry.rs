@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use forward::{AGENT, Forward};
+use bytes::{Bytes, BytesMut};
+use forward::{AGENT, Forward, How, To};
+use futures::stream::{self, StreamExt};
 use http::HeaderValue;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use proto::v1::ErrorReason;
 use service::{Error, Reason};
 use tonic::service::{AxumBody, Routes};
@@ -22,15 +24,8 @@ pub(crate) type Answer = http::Response<AxumBody>;
 /// Calls that only read, by the word that their names begin with.
 const READS: [&str; 6] = ["Get", "List", "Watch", "Subscribe", "Observe", "Save"];
 
-/// Where a call is carried to.
-pub(crate) enum To<'a> {
-    /// A server of the own datacenter.
-    Server,
-    /// A server of another one.
-    Datacenter(&'a str),
-    /// The server at this address.
-    Address(&'a str),
-}
+/// Most bytes of a call that are kept, so that it can be made once more.
+const KEPT: usize = 64 << 10;
 
 /// Carries every call that `routes` has no service for.
 ///
@@ -39,7 +34,10 @@ pub(crate) fn everything_else(routes: Routes, forward: Forward, places: Arc<Plac
     let carrying = tower::service_fn(move |mut call: Call| {
         let (forward, places) = (forward.clone(), places.clone());
         told_who_was_asked(&mut call, node.as_ref());
-        async move { Ok::<Answer, Infallible>(carry(&forward, &places, To::Server, call).await) }
+        async move {
+            let (datacenter, call) = places.named(call).await;
+            Ok::<Answer, Infallible>(carry(&forward, &places, To::Server, datacenter, call).await)
+        }
     });
     routes.into_axum_router().fallback_service(carrying).into()
 }
@@ -51,19 +49,35 @@ pub(crate) fn told_who_was_asked(call: &mut Call, node: Option<&HeaderValue>) {
     }
 }
 
-pub(crate) async fn carry(forward: &Forward, places: &Places, to: To<'_>, call: Call) -> Answer {
+/// Carries a call that names `datacenter`, and answers what came back. One of one message that only reads
+/// is made once more when the server that had it dies.
+pub(crate) async fn carry(forward: &Forward, places: &Places, to: To<'_>, datacenter: Option<String>, call: Call) -> Answer {
     let path = call.uri().path().to_owned();
-    let patience = places.is_answered_at_once(&path).then_some(forward::ANSWER);
+    let (reads, at_once) = (only_reads(&path), places.is_answered_at_once(&path));
+    let (again, call) = if reads && at_once { kept(call).await } else { (None, call) };
     let call = call.map(|body| body.map_err(Into::into).boxed_unsync());
-    let answer = match to {
-        To::Server => forward.carry(None, call, patience).await,
-        To::Datacenter(name) => forward.carry(Some(name), call, patience).await,
-        To::Address(address) => forward.carry_to(address, call, patience).await,
-    };
-    match answer {
+    let how = How { patience: at_once.then_some(forward::ANSWER), again, datacenter: datacenter.clone() };
+    match forward.carry(to, call, how).await {
         Ok(answer) => answer.map(AxumBody::new),
-        Err(error) => refused(&error, only_reads(&path)).into_http(),
+        Err(error) => refused(&error, datacenter.as_deref(), reads).into_http(),
     }
+}
+
+/// All that a call says, unless that is much, and the call as it was.
+async fn kept(call: Call) -> (Option<Bytes>, Call) {
+    let (parts, mut body) = call.into_parts();
+    let (mut frames, mut bytes) = (Vec::new(), BytesMut::new());
+    let ended = loop {
+        let Some(frame) = body.frame().await else { break true };
+        let data = frame.as_ref().ok().and_then(|frame| frame.data_ref()).filter(|data| bytes.len() + data.len() <= KEPT);
+        let goes_on = data.map(|data| bytes.extend_from_slice(data)).is_some();
+        frames.push(frame);
+        if !goes_on {
+            break false;
+        }
+    };
+    let whole = stream::iter(frames).chain(BodyStream::new(body));
+    (ended.then(|| bytes.freeze()), Call::from_parts(parts, AxumBody::new(StreamBody::new(whole))))
 }
 
 fn only_reads(path: &str) -> bool {
@@ -71,13 +85,13 @@ fn only_reads(path: &str) -> bool {
     READS.iter().any(|word| name.starts_with(word))
 }
 
-fn refused(error: &forward::Error, reads: bool) -> Status {
-    let (text, datacenter) = (error.told(reads), error.datacenter().unwrap_or_default());
+fn refused(error: &forward::Error, asked: Option<&str>, reads: bool) -> Status {
+    let (text, datacenter) = (error.told(asked, reads), error.datacenter().unwrap_or_default());
     match error {
         forward::Error::UnknownDatacenter { name, known } => {
             status(Error::new(Reason::UnknownDatacenter, text).with("datacenter", name).with("known", known))
         }
-        forward::Error::NoServer | forward::Error::Loop => Status::new(Code::Unavailable, text),
+        forward::Error::Full { limit, .. } => status(Error::new(Reason::Overloaded, text).with("limit", limit)),
         error if error.is_in_doubt() && !reads => {
             let values = HashMap::from([("datacenter".to_owned(), datacenter.to_owned())]);
             let details = ErrorDetails::with_error_info(ErrorReason::OutcomeUnknown.code(), proto::ERROR_DOMAIN, values);
@@ -100,10 +114,21 @@ mod tests {
             ("/lictor.v1.KvService/Put", "OUTCOME_UNKNOWN", true),
             ("/lictor.v1.OperatorService/TransferLeader", "OUTCOME_UNKNOWN", true),
         ] {
-            let told = refused(&broken, only_reads(path));
+            let told = refused(&broken, Some("dc2"), only_reads(path));
             let info = told.get_details_error_info().expect("a refusal has an ErrorInfo");
             assert_eq!((info.reason.as_str(), &*info.metadata["datacenter"]), (reason, "dc2"), "{path}");
             assert_eq!((told.code(), told.message().contains("may or may not")), (Code::Unavailable, in_doubt), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_call_says_is_kept_unless_it_is_much() {
+        for (said, is_kept) in [(10, true), (KEPT, true), (KEPT + 1, false)] {
+            let said = Bytes::from(vec![7; said]);
+            let (again, call) = kept(Call::new(AxumBody::from(said.clone()))).await;
+            assert_eq!(again.is_some(), is_kept);
+            assert!(again.is_none_or(|again| again == said));
+            assert_eq!(call.into_body().collect().await.unwrap().to_bytes(), said);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
-use forward::{DATACENTER, Forward};
+use forward::{DATACENTER, Forward, To};
 use futures::future::{FutureExt, ready};
 use futures::stream::{self, StreamExt};
 use http::HeaderValue;
@@ -26,7 +26,7 @@ use proto::v1::{ListCoordinatesRequest, Pool};
 use service::Service;
 use tonic::service::AxumBody;
 
-use crate::carry::{Answer, Call, To, carry, told_who_was_asked};
+use crate::carry::{Answer, Call, carry, told_who_was_asked};
 use crate::late;
 
 /// Calls that only the leader can answer.
@@ -85,6 +85,16 @@ impl Places {
     /// Whether an answer that does not come means that none will: streams may begin whenever they like.
     pub(crate) fn is_answered_at_once(&self, path: &str) -> bool {
         self.unary.contains(path)
+    }
+
+    /// The datacenter that a call names, and the call as it was. Where both sides send streams only its metadata are
+    /// looked at: its first message may wait for the answer to begin.
+    pub(crate) async fn named(&self, call: Call) -> (Option<String>, Call) {
+        let named = by_metadata(&call);
+        match self.of(call.uri().path()).filter(|_| named.is_none() && !self.is_conversation(call.uri().path())) {
+            Some(place) => look(call, |bytes| first_message(bytes, place)).await,
+            None => (named, call),
+        }
     }
 
     fn is_conversation(&self, path: &str) -> bool {
@@ -151,16 +161,16 @@ where
         let answering = async move {
             match sort(&service, &forward, &places, call).await {
                 Sorted::Here(call) => here.call(call).await,
-                Sorted::Leader(address, call) => Ok(carry(&forward, &places, To::Address(&address), call).await),
+                Sorted::Leader(address, call) => Ok(carry(&forward, &places, To::Address(&address), None, call).await),
                 Sorted::Datacenter(name, mut call) => {
                     if let Ok(name) = HeaderValue::from_str(&name) {
                         call.headers_mut().insert(DATACENTER, name);
                     }
-                    Ok(carry(&forward, &places, To::Datacenter(&name), call).await)
+                    Ok(carry(&forward, &places, To::Datacenter(&name), Some(name.clone()), call).await)
                 }
-                Sorted::Server(mut call) => {
+                Sorted::Server(datacenter, mut call) => {
                     told_who_was_asked(&mut call, service.identity().node_name.parse().ok().as_ref());
-                    Ok(carry(&forward, &places, To::Server, call).await)
+                    Ok(carry(&forward, &places, To::Server, datacenter, call).await)
                 }
             }
         };
@@ -176,30 +186,35 @@ enum Sorted {
     Here(Call),
     Leader(String, Call),
     Datacenter(String, Call),
-    /// To a server, which knows the way.
-    Server(Call),
+    /// To a server, which knows the way to the datacenter that is named.
+    Server(Option<String>, Call),
 }
 
 /// Where a call belongs that an agent without a log could answer by itself.
 async fn sort_without_log(own: &str, places: &Places, call: Call) -> Sorted {
     let is_elsewhere = |name: &str| !name.is_empty() && !name.eq_ignore_ascii_case(own);
     let path = call.uri().path().to_owned();
-    let named = call.headers().get(DATACENTER).and_then(|name| name.to_str().ok());
-    if named.is_some_and(is_elsewhere) && !is_of_this_agent(&path) {
-        return Sorted::Server(call);
+    let named = by_metadata(&call);
+    if named.as_deref().is_some_and(is_elsewhere) && !is_of_this_agent(&path) {
+        return Sorted::Server(named, call);
     }
     let Some(place) = places.of(&path) else { return Sorted::Here(call) };
     let (found, call) = look(call, |bytes| first_message(bytes, place)).await;
-    if found.is_some_and(|name| is_elsewhere(&name)) {
-        return Sorted::Server(call);
+    if let Some(name) = found.filter(|name| is_elsewhere(name)) {
+        return Sorted::Server(Some(name), call);
     }
     if path != COORDINATES {
         return Sorted::Here(call);
     }
     match look(call, of_the_wan_pool).await {
-        (Some(()), call) => Sorted::Server(call),
+        (Some(()), call) => Sorted::Server(None, call),
         (None, call) => Sorted::Here(call),
     }
+}
+
+/// The datacenter that the metadata of a call name.
+fn by_metadata(call: &Call) -> Option<String> {
+    call.headers().get(DATACENTER)?.to_str().ok().map(str::to_owned)
 }
 
 /// Whether it is about the asked agent, whatever datacenter the metadata name.
@@ -215,9 +230,8 @@ async fn sort(service: &Service, forward: &Forward, places: &Places, call: Call)
     let is_elsewhere = |name: &str| !name.is_empty() && !name.eq_ignore_ascii_case(own);
     // What is about the asked agent itself says nothing of a datacenter.
     let place = places.of(call.uri().path());
-    let named = call.headers().get(DATACENTER).and_then(|name| name.to_str().ok());
-    if let Some(name) = named
-        && is_elsewhere(name)
+    if let Some(name) = by_metadata(&call)
+        && is_elsewhere(&name)
         && !is_of_this_agent(call.uri().path())
     {
         let name = name.to_lowercase();

@@ -7,6 +7,7 @@ use std::future::Future;
 use proto::v1::{self, ErrorReason};
 use service::{Error, Kind, Reason};
 use state::Refusal;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -22,7 +23,13 @@ pub(crate) async fn answer<T>(work: impl Future<Output = Result<T, Error>>) -> R
 pub(crate) fn status(error: Error) -> Status {
     let (code, reason) = (code(error.kind()), error.reason.as_str());
     let details = ErrorDetails::with_error_info(reason, proto::ERROR_DOMAIN, metadata(&error));
-    Status::with_error_details(code, error.message, details)
+    because(reason, Status::with_error_details(code, error.message, details))
+}
+
+/// Puts the reason beside a status as HTTP has it, for whoever carries it without knowing the contract.
+fn because(reason: &'static str, mut status: Status) -> Status {
+    status.metadata_mut().insert(forward::REASON.as_str(), MetadataValue::from_static(reason));
+    status
 }
 
 /// A refusal inside an answer.
@@ -33,8 +40,9 @@ pub(crate) fn refusal(error: Error) -> v1::Refusal {
 
 /// The server stops: nothing was written, and another server can be asked.
 pub(crate) fn shutting_down() -> Status {
-    let details = ErrorDetails::with_error_info(ErrorReason::ShuttingDown.code(), proto::ERROR_DOMAIN, HashMap::new());
-    Status::with_error_details(Code::Unavailable, "this server shuts down; go on at another one", details)
+    let reason = ErrorReason::ShuttingDown.code();
+    let details = ErrorDetails::with_error_info(reason, proto::ERROR_DOMAIN, HashMap::new());
+    because(reason, Status::with_error_details(Code::Unavailable, "this server shuts down; go on at another one", details))
 }
 
 /// A call or a part of one that this version does not serve.

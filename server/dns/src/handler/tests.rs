@@ -485,3 +485,11 @@ fn any_bytes_are_survived() {
         }
     });
 }
+
+#[test]
+fn a_question_that_was_carried_here_says_so_when_it_is_carried_on() {
+    let message = question("web.service.dc2.consul.", RecordType::A);
+    let bytes = Bytes::from(message.to_vec().unwrap());
+    let request = Request { message, transport: Transport::Udp, hops: 2, caller: Caller::default() };
+    assert_eq!(forward::hops(post(&request, bytes).unwrap().headers()), 2);
+}

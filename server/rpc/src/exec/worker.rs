@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use forward::Forward;
+use forward::{Forward, How, To};
 use http_body_util::BodyExt;
 use proto::internal::v1 as pb;
 use proto::internal::v1::exec_work_service_client::ExecWorkServiceClient;
@@ -78,9 +78,9 @@ async fn attend(service: &Service, forward: &Forward, call: &Call, refusal: Opti
         let (forward, address) = (forward.clone(), address.clone());
         async move {
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            Ok::<_, Infallible>(match forward.carry_to(&address, request, None).await {
+            Ok::<_, Infallible>(match forward.carry(To::Address(&address), request, How::default()).await {
                 Ok(response) => response.map(Body::new),
-                Err(error) => Status::unavailable(error.told(false)).into_http(),
+                Err(error) => Status::unavailable(error.told(None, false)).into_http(),
             })
         }
     });
