@@ -23,6 +23,13 @@ use crate::shutdown::{Cause, Shutdown};
 use crate::start::{Face, bind_error, bind_tcp};
 use crate::telemetry::Metrics;
 
+/// Most connections to the servers' own port: ten thousand agents fit, of which each has one to the server that it
+/// keeps, and for a while one to that which it kept before.
+const SERVER_PORT_CONNECTIONS: usize = 16_384;
+
+/// Room beyond them for other servers: a few connections from each, of every datacenter.
+const SERVER_PORT_RESERVE: usize = 512;
+
 /// Sockets that are open and not yet served.
 pub(crate) struct Sockets {
     http: Vec<Box<dyn Listener>>,
@@ -209,7 +216,11 @@ pub(crate) async fn serve(
             async move { Ok::<_, std::convert::Infallible>(answerer.answer(question).await.map(AxumBody::new)) }
         });
         let routes = routes.into_axum_router().route_service(dns::PATH, questions).fallback_service(router.clone()).into();
-        let task = rpc::serve_routes(routes, options.clone(), listener, shutdown.token().clone());
+        let reserve = forward
+            .clone()
+            .map(|forward| rpc::Reserve { connections: SERVER_PORT_RESERVE, is_server: Arc::new(move |host| forward.is_server(host)) });
+        let options = RpcOptions { max_connections: SERVER_PORT_CONNECTIONS, reserve, ..options };
+        let task = rpc::serve_routes(routes, options, listener, shutdown.token().clone());
         serving.run(Face::Server, shutdown, async { Ok(task.await?) });
     }
     for listener in sockets.http {

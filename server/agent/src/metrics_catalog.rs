@@ -69,7 +69,7 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Gauge, "consul_server_isLeader", "1 on the leader, 0 elsewhere"),
     // requests carried elsewhere
     series(Counter, "consul_forward_requests", "Requests carried to another server"),
-    series(Counter, "consul_forward_failures", "Requests that no server could be found for"),
+    series(Counter, "consul_forward_failures", "Requests that no server answered"),
     // gossip
     series(Counter, "consul_gossip_datagrams_sent", "Datagrams sent"),
     series(Counter, "consul_gossip_datagrams_received", "Datagrams received"),
@@ -89,6 +89,11 @@ pub(crate) const CATALOG: &[Series] = &[
     // requests
     series(Counter, "consul_rpc_query", "Reads, by any face"),
     series(Counter, "consul_rpc_consistentRead", "Linearizable reads"),
+    series(
+        Counter,
+        "consul_rpc_connections_refused",
+        "Connections to the gRPC port or the servers' port that were closed because there were too many",
+    ),
     series(Gauge, "consul_rpc_queries_blocking", "Blocking queries that wait now"),
     // DNS
     series(Counter, "consul_dns_query", "DNS queries"),

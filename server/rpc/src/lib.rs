@@ -34,7 +34,7 @@ mod snapshot;
 mod status;
 mod watch;
 
-pub use options::{ConfigKeys, MetricsText, RpcOptions};
+pub use options::{ConfigKeys, MetricsText, Reserve, RpcOptions};
 pub use serve::{Error, carrying_routes, routes, serve, serve_routes};
 
 #[cfg(test)]

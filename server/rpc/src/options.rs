@@ -1,6 +1,7 @@
 //! How gRPC is served.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ const REQUEST_SLACK: usize = 1024 * 1024;
 pub struct RpcOptions {
     /// Most connections at a time. One more is closed at once.
     pub max_connections: usize,
+    /// Room for servers when there is none for others.
+    pub reserve: Option<Reserve>,
     /// Largest request, in bytes.
     pub max_message_bytes: usize,
     /// Most calls and streams at a time on one connection; more wait at the client.
@@ -43,6 +46,15 @@ pub struct RpcOptions {
     pub runs: crate::exec::Runs,
 }
 
+/// Connections that are kept for servers: what they say to each other must not depend on how many agents there are.
+#[derive(Clone)]
+pub struct Reserve {
+    /// How many, beyond [`RpcOptions::max_connections`].
+    pub connections: usize,
+    /// Whether a server lives at an address.
+    pub is_server: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+}
+
 /// A source of metrics in Prometheus' text format.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -54,6 +66,7 @@ impl RpcOptions {
     pub fn new(limits: &Limits) -> Self {
         RpcOptions {
             max_connections: 4096,
+            reserve: None,
             max_message_bytes: limits.value_bytes_max.max(limits.txn_bytes_max) + REQUEST_SLACK,
             max_concurrent_streams: 1024,
             stream_window_bytes: 1024 * 1024,

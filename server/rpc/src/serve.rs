@@ -126,7 +126,7 @@ pub async fn serve(service: Service, options: RpcOptions, listener: Box<dyn List
 
 /// Serves `routes` on `listener` as [`serve`] does.
 pub async fn serve_routes(routes: Routes, options: RpcOptions, listener: Box<dyn Listener>, stop: CancellationToken) -> Result<(), Error> {
-    let incoming = listener::incoming(listener, options.max_connections);
+    let incoming = listener::incoming(listener, options.max_connections, options.reserve.clone());
     let drain_timeout = options.drain_timeout;
     let server = builder(&options).add_routes(routes).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let drained = async {
