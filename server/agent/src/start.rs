@@ -79,6 +79,22 @@ pub fn bind_error(face: Face, address: SocketAddr, error: io::Error) -> anyhow::
     anyhow::Error::new(error).context(format!("cannot listen for {face} on `{address}`: {advice}"))
 }
 
+/// Files and sockets that ten thousand agents need of one server. Not more, even where more is allowed: a program that
+/// is run may look at each that it could have.
+const OPEN_FILES: u64 = 65_536;
+
+/// Lets this process have as many files and sockets open as it needs, as far as the system allows: by default that
+/// is a thousand. Returns how many it may have.
+pub fn raise_open_files() -> io::Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = hard.min(OPEN_FILES).max(soft);
+    if wanted > soft {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
+    }
+    Ok(wanted)
+}
+
 /// The process id in a file, as long as the value lives.
 #[derive(Debug)]
 pub struct PidFile {
@@ -125,6 +141,15 @@ mod tests {
         let elsewhere = "198.51.100.1:8300".parse().unwrap();
         let error = bind_tcp(&Network::host(), Face::Server, elsewhere).await.err().expect("it is elsewhere").to_string();
         assert!(error.contains("`198.51.100.1` is not an address of this machine; choose another with `-bind`"), "{error}");
+    }
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows_and_an_agent_needs() {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(1024), hard).unwrap();
+        assert_eq!(raise_open_files().unwrap(), hard.min(OPEN_FILES));
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard.min(OPEN_FILES), hard));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::cli::output::print_line;
 use crate::config::{AgentFlags, Config};
 use crate::shutdown::Shutdown;
-use crate::start::PidFile;
+use crate::start::{PidFile, raise_open_files};
 use crate::telemetry::{self, Metrics};
 use crate::wiring;
 
@@ -50,6 +50,9 @@ pub(crate) fn run(flags: &AgentFlags, warnings: &[String]) -> anyhow::Result<Exi
     let config = Config::load(flags)?;
     let log = telemetry::start_log(&config.log)?;
     warnings.iter().chain(&config.warnings).for_each(|warning| tracing::warn!("{warning}"));
+    if let Err(error) = raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is; many connections may not fit");
+    }
     let metrics = Metrics::install()?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the threads of the agent")?;
