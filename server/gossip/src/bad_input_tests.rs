@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foca::Member as Probed;
 use metrics::{Counter, CounterFn, Gauge, Histogram, KeyName, Metadata, Recorder, SharedString, Unit};
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
@@ -16,7 +17,7 @@ use crate::keyring::{Key, Keyring};
 use crate::member::{Id, Record, Status};
 use crate::tests::{address, options, start, status, until};
 use crate::timing::Timing;
-use crate::wire::{self, DATAGRAM_MAX, Dropped, FRAME_MAX, News};
+use crate::wire::{self, DATAGRAM_MAX, Dropped, FRAME_MAX, News, State};
 use crate::{Options, Pool};
 
 /// Counts what is counted on this thread, by name and reason.
@@ -269,4 +270,36 @@ fn news_of_a_living_member_s_name_by_another_node_are_not_believed() {
     assert_eq!(names, expected, "each name stays with its node");
     assert!(wire::decode::<News>(b"\x09").is_err(), "news of a kind that nobody knows are none");
     other.outputs();
+}
+
+#[test]
+fn who_is_up_under_another_ones_name_is_asked_less_and_less_and_keeps_nobody_from_being_asked() {
+    let (mut one, _, _) = acquainted(None);
+    // The seventh uses the name of the second, and the eighth came while no news did.
+    let impostor = Record { name: record(2).name, ..record(7) };
+    let (from, probed) = (Arc::new(impostor.clone()), vec![Probed::alive(id(8))]);
+    let state = State { from, probed, members: Vec::new(), ..core(7, None).state(false) };
+    let counts = Counts::default();
+    metrics::with_local_recorder(&counts, || one.merge(Duration::from_secs(2), state.clone()));
+    assert_eq!(counts.of("consul_gossip_name_conflicts"), 1);
+    let mut asked: BTreeMap<SocketAddr, Vec<u64>> = BTreeMap::new();
+    for second in 2..3600 {
+        let now = Duration::from_secs(second);
+        for call in one.calls(now) {
+            asked.entry(call.to).or_default().push(second);
+            if call.to == impostor.id.address {
+                one.merge(now, state.clone());
+            }
+        }
+    }
+    let times = |number| asked.get(&id(number).address).cloned().unwrap_or_default();
+    assert!(times(7).len() > 10 && times(7).len() < 25, "within an hour at {:?}", times(7));
+    assert!(times(8)[0] < 5, "the other one is asked at once: {:?}", times(8));
+    let before = one.calls(Duration::from_secs(4000)).len();
+    assert_eq!(before, 1, "they take turns");
+    one.merge(Duration::from_secs(4000), core(8, None).state(false));
+    let described = one.members().iter().any(|member| member.name == "n8" && member.status == Status::Alive);
+    assert!(described, "who describes itself is shown");
+    let later: BTreeSet<SocketAddr> = (4001..8000).flat_map(|second| one.calls(Duration::from_secs(second))).map(|call| call.to).collect();
+    assert_eq!(later, BTreeSet::from([impostor.id.address]), "and not asked any more");
 }

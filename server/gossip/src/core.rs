@@ -4,6 +4,7 @@
 //! news. What is shown of a member follows from the two: described and up is alive, described and
 //! not up any more is failed, or left if it had said so.
 
+mod calls;
 mod probes;
 mod reap;
 mod records;
@@ -31,6 +32,8 @@ use crate::peers::Peers;
 use crate::timing::Timing;
 use crate::wire::{self, DATAGRAM_MAX, Datagram, Dropped, News, Notice, State, Tail};
 
+use calls::Calls;
+pub(crate) use calls::{Call, LOOK};
 use probes::{Probe, Relayed};
 use suspicion::Suspected;
 
@@ -88,8 +91,7 @@ pub(crate) struct Core {
     entries: Entries,
     /// Descriptions of members that nobody has seen up yet, by address.
     unseen: HashMap<SocketAddr, Arc<Record>>,
-    /// Who is up and not in `entries`: the news of them were lost.
-    undescribed: BTreeSet<SocketAddr>,
+    calls: Calls,
     peers: Peers,
     vivaldi: Vivaldi,
     /// The probe under way.
@@ -134,7 +136,7 @@ impl Core {
             keyring,
             entries: Entries::default(),
             unseen: HashMap::new(),
-            undescribed: BTreeSet::new(),
+            calls: Calls::default(),
             peers: Peers::default(),
             vivaldi: Vivaldi::default(),
             probe: None,
@@ -498,9 +500,9 @@ impl Core {
         std::mem::take(&mut self.failed)
     }
 
-    /// Some member that is up and has not been described here: the news of it were lost.
-    pub(crate) fn pick_undescribed(&self) -> Option<SocketAddr> {
-        self.undescribed.first().copied()
+    /// Whether somebody is up at `address`.
+    pub(crate) fn is_up(&self, address: SocketAddr) -> bool {
+        self.peers.is_up(address)
     }
 
     fn tell_of_me(&mut self) {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::coordinate::Coordinate;
-use crate::core::{Core, Output};
+use crate::core::{Call, Core, LOOK, Output};
 use crate::event::{Event, NewEvent};
 use crate::member::{Id, Member, Record, Status};
 use crate::memory::{Memory, recall, replace};
@@ -39,13 +39,6 @@ const CONNECTIONS_EACH: usize = CONNECTIONS_MAX / 4;
 
 /// Events that a slow listener may be behind before it misses some.
 const EVENTS_QUEUED: usize = 256;
-
-/// Failed members are tried again each so often.
-const RECONNECT: Duration = Duration::from_secs(10);
-
-/// Each so often it is looked whether somebody has to be called: everybody that was ever known, one after
-/// the other, while this member is alone.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Each so often what a restart needs is written, if it has changed.
 const REMEMBER: Duration = Duration::from_secs(5);
@@ -77,7 +70,6 @@ struct Shared {
     rescheduled: Notify,
     memory: Option<PathBuf>,
     keyring_file: Option<PathBuf>,
-    previous: Vec<SocketAddr>,
     complaints: Mutex<BTreeMap<&'static str, Instant>>,
     stream_only: Mutex<Option<Instant>>,
     left: std::sync::atomic::AtomicBool,
@@ -106,8 +98,10 @@ impl Pool {
             leaving: false,
             pruned: false,
         };
-        let core = Core::new(me, options.timing, &options.label, options.keyring, memory.clock, rand::random());
-        let previous = if memory.left && !options.rejoin_after_leave { Vec::new() } else { memory.peers };
+        let mut core = Core::new(me, options.timing, &options.label, options.keyring, memory.clock, rand::random());
+        if !memory.left || options.rejoin_after_leave {
+            core.remember(memory.peers);
+        }
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             started: Instant::now(),
@@ -120,7 +114,6 @@ impl Pool {
             rescheduled: Notify::new(),
             memory: options.memory,
             keyring_file: options.keyring_file,
-            previous,
             complaints: Mutex::new(BTreeMap::new()),
             stream_only: Mutex::new(None),
             left: std::sync::atomic::AtomicBool::new(false),
@@ -490,30 +483,17 @@ impl Pool {
         }
     }
 
-    /// Tries those that were lost, and after a restart those that were known; asks those that were
-    /// never described here.
+    /// Calls those that were lost, after a restart those that were known, and those that were never described here.
     async fn reconnect(self) {
-        let mut previous = self.shared.previous.iter().cycle();
-        let mut tried = Instant::now() - RECONNECT;
         loop {
-            let (undescribed, lost, alone) = {
-                let mut core = self.shared.core.lock();
-                (core.pick_undescribed(), core.pick(Status::Failed), core.pick(Status::Alive).is_none())
-            };
-            if let Some(peer) = undescribed
-                && let Err(error) = self.compare_with(&peer.to_string(), false).await
-            {
-                tracing::debug!(error, %peer, "a member that nobody has described did not describe itself");
-            }
-            let candidate = match alone {
-                true => previous.next().copied().or(lost),
-                false => lost.filter(|_| tried.elapsed() >= RECONNECT),
-            };
-            if let Some(peer) = candidate.filter(|peer| *peer != self.shared.advertise) {
-                tried = Instant::now();
-                match self.compare_with(&peer.to_string(), true).await {
-                    Ok(_) => tracing::info!(%peer, "joined again"),
-                    Err(error) => tracing::debug!(error, %peer, "a lost member can't be reached"),
+            let calls = self.drive(|core, now| core.calls(now));
+            for Call { to, joining } in calls {
+                match self.compare_with(&to.to_string(), joining).await {
+                    Ok(_) if joining && self.shared.core.lock().is_up(to) => tracing::info!(peer = %to, "joined again"),
+                    Ok(_) => tracing::debug!(peer = %to, "the pool was compared"),
+                    Err(error) => {
+                        tracing::debug!(error, peer = %to, joining, "a member that was lost or never described was called in vain")
+                    }
                 }
             }
             sleep(LOOK).await;

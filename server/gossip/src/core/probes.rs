@@ -135,14 +135,14 @@ impl Core {
             OwnedNotification::MemberUp(id) => {
                 self.peers.set_up(id, true);
                 if !self.entries.has_address(&id.address) {
-                    self.undescribed.insert(id.address);
+                    self.calls.undescribed(id.address);
                 }
                 self.judge_address(id.address);
             }
             OwnedNotification::MemberDown(id) => {
                 self.peers.set_up(id, false);
                 self.clear(id.address);
-                self.undescribed.remove(&id.address);
+                self.calls.described(&id.address);
                 self.judge_address(id.address);
             }
             OwnedNotification::Rename(_, new) => self.learn(&Probed::alive(new)),

@@ -46,7 +46,7 @@ impl Core {
         };
         let name = record.name.clone();
         let since = self.entries.get(&name).filter(|entry| entry.status == status).map_or(self.now, |entry| entry.since);
-        self.undescribed.remove(&address);
+        self.calls.described(&address);
         self.entries.insert(Entry { record, status, since });
         self.know_alive(&name, matches!(status, Status::Alive | Status::Leaving));
         self.outputs.push(Output::Changed);

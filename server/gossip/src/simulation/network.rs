@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::core::{Core, Output, Parts};
+use crate::core::{Call, Core, LOOK, Output, Parts};
 use crate::event::NewEvent;
 use crate::member::{Id, Record, Status};
 use crate::timing::Timing;
@@ -99,6 +99,8 @@ pub(super) struct Network {
     timers: HashMap<usize, Duration>,
     /// Members below this number can't reach the others.
     split: Option<usize>,
+    /// Nobody can reach anybody.
+    isolated: bool,
     repeat: bool,
     /// A member that no datagrams reach, and none of whose get out; whether streams do.
     pub(super) cut_off: Option<(usize, bool)>,
@@ -106,6 +108,8 @@ pub(super) struct Network {
     pub(super) slow: BTreeMap<usize, Stall>,
     /// Which parts of Lifeguard new members have.
     pub(super) parts: Parts,
+    /// The pace of new members.
+    pub(super) timing: Timing,
     /// Probes that were answered by stream alone.
     pub(super) streams: usize,
     told: BTreeMap<usize, usize>,
@@ -148,6 +152,8 @@ impl Network {
             queued: 0,
             timers: HashMap::new(),
             split: None,
+            isolated: false,
+            timing: Timing::lan(),
             repeat: false,
             cut_off: None,
             slow: BTreeMap::new(),
@@ -168,13 +174,13 @@ impl Network {
     pub(super) fn add(&mut self, member: usize) {
         let seed = self.rng.random();
         let own = Record { node_id: format!("id{member}").into(), ..record(member) };
-        let mut core = Core::new(own, Timing::lan(), "lan:dc1", None, 0, seed);
+        let mut core = Core::new(own, self.timing, "lan:dc1", None, 0, seed);
         core.parts = self.parts;
         while self.members.len() <= member {
             self.members.push(None);
         }
         self.members[member] = Some(core);
-        let pause = Timing::lan().compare.mul_f64(self.rng.random());
+        let pause = self.timing.compare.mul_f64(self.rng.random());
         self.push(pause, Happening::Compare { member });
         self.push(Duration::from_secs(1), Happening::Look { member });
         self.settle(member);
@@ -186,7 +192,7 @@ impl Network {
         let id = Id { address: address(member), bump };
         let own = Record { id, node_id: format!("id{member}.{bump}").into(), ..record(member) };
         let seed = self.rng.random();
-        self.members[member] = Some(Core::new(own, Timing::lan(), "lan:dc1", None, 0, seed));
+        self.members[member] = Some(Core::new(own, self.timing, "lan:dc1", None, 0, seed));
         self.timers.remove(&member);
         self.settle(member);
     }
@@ -229,8 +235,13 @@ impl Network {
         self.split = Some(at);
     }
 
+    /// Cuts everybody off from everybody.
+    pub(super) fn isolate(&mut self) {
+        self.isolated = true;
+    }
+
     pub(super) fn heal(&mut self) {
-        self.split = None;
+        (self.split, self.isolated) = (None, false);
     }
 
     /// Has every packet arrive twice.
@@ -350,7 +361,9 @@ impl Network {
 
     /// Whether no stream opens between the two.
     fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.split.is_some_and(|at| (a < at) != (b < at)) || self.cut_off.is_some_and(|(off, streams)| !streams && (off == a || off == b))
+        self.isolated
+            || self.split.is_some_and(|at| (a < at) != (b < at))
+            || self.cut_off.is_some_and(|(off, streams)| !streams && (off == a || off == b))
     }
 
     fn loses_datagrams(&self, a: usize, b: usize) -> bool {
@@ -405,27 +418,25 @@ impl Network {
         self.now = until;
     }
 
-    /// What the pool's task does now and then: compares with a living member, and calls a lost one.
+    /// What the pool's task does now and then: compares with a living member.
     fn compare(&mut self, member: usize) {
         let Some(core) = self.members[member].as_mut() else { return };
-        let picked = [core.pick(Status::Alive), core.pick(Status::Failed)];
-        for (at, peer) in picked.into_iter().enumerate() {
-            if let Some(peer) = peer {
-                self.exchange(member, number(peer), at == 1);
-            }
+        if let Some(peer) = core.pick(Status::Alive) {
+            self.exchange(member, number(peer), false);
         }
-        let every = Timing::lan().compare_every(self.members[member].as_ref().map_or(1, Core::size));
+        let every = self.timing.compare_every(self.members[member].as_ref().map_or(1, Core::size));
         let pause = every.mul_f64(0.8 + 0.4 * self.rng.random::<f64>());
         self.push(pause, Happening::Compare { member });
     }
 
-    /// What the pool's task does each second: asks those that nobody has described.
+    /// What the pool's task does each second: calls those that were lost, and those that nobody has described.
     fn look(&mut self, member: usize) {
-        let Some(core) = self.members[member].as_ref() else { return };
-        if let Some(peer) = core.pick_undescribed() {
-            self.exchange(member, number(peer), false);
+        let now = self.now;
+        let Some(core) = self.members[member].as_mut() else { return };
+        for Call { to, joining } in core.calls(now) {
+            self.exchange(member, number(to), joining);
         }
-        self.push(Duration::from_secs(1), Happening::Look { member });
+        self.push(LOOK, Happening::Look { member });
     }
 
     fn with<T>(&mut self, member: usize, work: impl FnOnce(&mut Core) -> T) -> T {
