@@ -322,14 +322,20 @@ impl Core {
                 return;
             }
         }
-        let here = news.iter().filter(|member| member.id().address == me.address).map(|member| member.id().bump).max();
+        let here = || news.iter().filter(|member| member.id().address == me.address);
+        let latest = here().map(|member| member.id().bump).max().unwrap_or_default();
+        // What this life says does not reach whoever holds it for dead: only another life does.
+        let dead = here().any(|member| member.state() == foca::State::Down && member.id().bump == me.bump);
         let room = MEMBERS_MAX.saturating_sub(self.peers.len());
         news.retain(|member| member.id().address != me.address);
         news.truncate(room);
         let _ = self.probing.apply_many(news.iter().cloned(), false, &mut self.runtime);
         let _ = self.probing.apply_many(std::iter::once(Probed::alive(state.from.id)), state.joining, &mut self.runtime);
         news.iter().for_each(|update| self.learn(update));
-        self.contest(here.unwrap_or_default());
+        match dead && latest <= me.bump {
+            true => self.return_from_the_dead(),
+            false => self.contest(latest),
+        }
         if state.joining {
             // Whoever is here already has never heard of it.
             let news = wire::encode(&News::Record(state.from.clone()));

@@ -83,9 +83,18 @@ impl Core {
         if self.me.leaving || self.probing.change_identity(id, &mut self.runtime).is_err() {
             return;
         }
+        // A new life knows whom the old one knew, and goes on probing.
+        let _ = self.probing.apply_many(std::iter::empty(), false, &mut self.runtime);
         let me = Arc::make_mut(&mut self.me);
         (me.id, me.version) = (id, 1);
         self.tell_of_me();
+    }
+
+    /// Somebody holds this life for dead, and took no word of it to say so.
+    pub(super) fn return_from_the_dead(&mut self) {
+        counter!("consul_gossip_refutations").increment(1);
+        self.outbid(self.me.id.bump);
+        self.settle(None);
     }
 
     /// Shows the members at `address` as they are now.
