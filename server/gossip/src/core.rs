@@ -4,6 +4,7 @@
 //! news. What is shown of a member follows from the two: described and up is alive, described and
 //! not up any more is failed, or left if it had said so.
 
+mod admission;
 mod calls;
 mod probes;
 mod reap;
@@ -280,29 +281,6 @@ impl Core {
         }
     }
 
-    /// Why the member that sent `state` can't be let in. At one address lives one member at a time: who comes from
-    /// the address of another one is its next life, whatever is new about it.
-    pub(crate) fn refuse(&self, state: &State) -> Option<String> {
-        let new = &state.from;
-        if let Some(wrong) = bounds::refuse(new, &mut self.inbox.lock().horizon) {
-            return Some(format!("it describes itself with {wrong}"));
-        }
-        let elsewhere =
-            |entry: &&Entry| matches!(entry.status, Status::Alive | Status::Leaving) && entry.record.id.address != new.id.address;
-        if let Some(other) = self.entries.get(&new.name).filter(elsewhere)
-            && other.record.node_id != new.node_id
-        {
-            let at = other.record.id.address;
-            return Some(format!("the name `{}` belongs to a living node at {at}; give this node another with `-node`", new.name));
-        }
-        let twin =
-            self.entries.values().filter(elsewhere).find(|entry| entry.record.node_id == new.node_id && entry.record.name != new.name);
-        twin.map(|twin| {
-            let (id, name, at) = (&new.node_id, &twin.record.name, twin.record.id.address);
-            format!("the node id {id} belongs to the living node `{name}` at {at}; was a data directory copied? remove its `lictor.json`, or give `-node-id`")
-        })
-    }
-
     /// Takes over what another member knows.
     pub(crate) fn merge(&mut self, now: Duration, state: State) {
         self.now = now;
@@ -494,7 +472,9 @@ impl Core {
     /// Some other member that is as `wanted`, by chance.
     pub(crate) fn pick(&mut self, wanted: Status) -> Option<SocketAddr> {
         let me = self.me.id.address;
-        let fit = |entry: &&Entry| entry.status == wanted && entry.record.id.address != me;
+        // Where one has failed another one may live by now.
+        let there = |entry: &Entry| wanted != Status::Failed || !self.peers.is_up(entry.record.id.address);
+        let fit = |entry: &&Entry| entry.status == wanted && entry.record.id.address != me && there(entry);
         let count = self.entries.values().filter(fit).count();
         let chosen = (count > 0).then(|| self.rng.random_range(0..count))?;
         self.entries.values().filter(fit).nth(chosen).map(|entry| entry.record.id.address)

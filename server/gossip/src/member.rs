@@ -58,6 +58,11 @@ impl Record {
     pub(crate) fn is_same(&self, other: &Record) -> bool {
         self.node_id == other.node_id || self.id.address == other.id.address
     }
+
+    /// Whether one could be what the other one was before: renamed, or without its data directory.
+    pub(crate) fn is_namesake(&self, other: &Record) -> bool {
+        self.node_id == other.node_id || self.name == other.name
+    }
 }
 
 /// How a member is, as far as this one knows.

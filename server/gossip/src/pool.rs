@@ -451,7 +451,9 @@ impl Pool {
     async fn compare_with(&self, address: &str, joining: bool) -> Result<Met, String> {
         let state = self.shared.core.lock().state(joining);
         match self.ask(address, &Question::Compare(Box::new(state))).await? {
-            Reply::State(state) if state.from.id.address == self.shared.advertise => Ok(Met::Itself),
+            Reply::State(state) if state.from.id.address == self.shared.advertise => {
+                self.shared.core.lock().recognize(&state.from).map_or(Ok(Met::Itself), Err)
+            }
             Reply::State(state) => {
                 let strange = self.drive(|core, now| {
                     if joining {

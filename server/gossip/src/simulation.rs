@@ -1,6 +1,7 @@
 //! Whole pools in one process, on a network and a clock that are made up: the same seed gives the
 //! same run, to the last packet.
 
+mod intruder;
 mod isolation;
 mod lifeguard;
 mod lives;

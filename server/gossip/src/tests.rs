@@ -87,6 +87,28 @@ async fn a_name_or_a_node_id_of_a_living_member_is_not_given_twice() {
 }
 
 #[tokio::test]
+async fn who_advertises_the_address_of_a_living_member_is_told_so_by_it_and_by_the_others() {
+    let (a, b) = (start(options("a")).await, start(options("b")).await);
+    assert_eq!(b.join(&address(&a)).await.joined, 1);
+    until("they see each other", || a.members().len() == 2).await;
+    let intruder = start(Options { advertise: a.address(), ..options("c") }).await;
+    for by in [&a, &b] {
+        let report = intruder.join(&address(by)).await;
+        let told = report.failed.iter().any(|(_, why)| why.contains(&format!("{} belongs to the living node `a`", a.address())));
+        assert!(told && report.joined == 0 && report.own.is_empty(), "{report:?}");
+    }
+    assert_eq!((status(&b, "a"), status(&b, "c")), (Some(Status::Alive), None));
+    // A node that was renamed is the same one, and takes its place at once.
+    let place = a.address();
+    a.stop().await;
+    drop(a);
+    let sockets = Sockets::bind(&net::Network::host(), place).await.unwrap();
+    let renamed = Pool::start(Options { node_id: "id-of-a".into(), advertise: place, ..options("d") }, sockets).unwrap();
+    assert_eq!(renamed.join(&address(&b)).await.joined, 1);
+    until("it has left its old name", || status(&b, "a") == Some(Status::Left) && status(&b, "d") == Some(Status::Alive)).await;
+}
+
+#[tokio::test]
 async fn a_node_that_comes_back_with_an_empty_disk_takes_its_place_and_living_ones_elsewhere_keep_theirs() {
     let (a, b, c) = (start(options("a")).await, start(options("b")).await, start(options("c")).await);
     for pool in [&b, &c] {

@@ -23,11 +23,17 @@ impl Core {
             return;
         }
         let address = record.id.address;
-        // Whoever lived at this address before under another name is gone.
+        // Whoever lived at this address before under another name is gone; where it is not the same node, nobody has
+        // said that it left.
         let former = |entry: &&Entry| entry.record.id.bump < record.id.bump && entry.record.name != record.name;
-        let former: Vec<Arc<str>> = self.entries.at(address).filter(former).map(|entry| entry.record.name.clone()).collect();
-        for name in former {
-            self.set_status(&name, Status::Left);
+        let gone = |entry: &Entry| match entry.status {
+            Status::Alive | Status::Leaving | Status::Failed if entry.record.node_id != record.node_id => Status::Failed,
+            _ => Status::Left,
+        };
+        let former: Vec<(Arc<str>, Status)> =
+            self.entries.at(address).filter(former).map(|entry| (entry.record.name.clone(), gone(entry))).collect();
+        for (name, status) in former {
+            self.set_status(&name, status);
         }
         let shown = self.entries.get(&record.name).map(|entry| entry.status).or(hint);
         let status = match (self.peers.is_up(address), record.leaving, shown) {

@@ -118,7 +118,7 @@ pub(super) struct Network {
     watch_deaths: bool,
 }
 
-fn address(member: usize) -> SocketAddr {
+pub(super) fn address(member: usize) -> SocketAddr {
     let [_, a, b, c] = (member as u32).to_be_bytes();
     SocketAddr::from(([10, a, b, c], 8301))
 }
@@ -172,8 +172,13 @@ impl Network {
 
     /// A member that knows nobody.
     pub(super) fn add(&mut self, member: usize) {
+        self.add_at(member, record(member).id);
+    }
+
+    /// A member that knows nobody and says that it is at `id`, whoever lives there.
+    pub(super) fn add_at(&mut self, member: usize, id: Id) {
         let seed = self.rng.random();
-        let own = Record { node_id: format!("id{member}").into(), ..record(member) };
+        let own = Record { id, node_id: format!("id{member}").into(), ..record(member) };
         let mut core = Core::new(own, self.timing, "lan:dc1", None, 0, seed);
         core.parts = self.parts;
         while self.members.len() <= member {
@@ -195,6 +200,13 @@ impl Network {
         self.members[member] = Some(Core::new(own, self.timing, "lan:dc1", None, 0, seed));
         self.timers.remove(&member);
         self.settle(member);
+    }
+
+    /// Starts a member again that has crashed, with its data directory.
+    pub(super) fn restart(&mut self, member: usize, bump: u64) {
+        self.timers.remove(&member);
+        self.dead.remove(&member);
+        self.add_at(member, Id { bump, ..record(member).id });
     }
 
     /// The node id that `viewer` knows a member by.
