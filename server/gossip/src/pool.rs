@@ -46,9 +46,6 @@ const REMEMBER: Duration = Duration::from_secs(5);
 /// How long the system is given to name an address.
 const RESOLVE: Duration = Duration::from_secs(2);
 
-/// Peers that are remembered for the next start.
-const REMEMBERED_MAX: usize = 64;
-
 /// Dropped packets are told in the log at most each so often.
 const COMPLAIN: Duration = Duration::from_secs(10);
 
@@ -516,10 +513,8 @@ impl Pool {
 
     fn memory(&self) -> Memory {
         let core = self.shared.core.lock();
-        let peers = core.members().into_iter().filter(|member| member.status == Status::Alive);
-        let peers = peers.map(|member| SocketAddr::new(member.address, member.port)).filter(|peer| *peer != self.shared.advertise);
         let left = self.shared.left.load(std::sync::atomic::Ordering::Acquire);
-        Memory { clock: core.clock(), left, peers: peers.take(REMEMBERED_MAX).collect() }
+        Memory { clock: core.clock(), left, peers: core.remembered() }
     }
 
     /// Losing it costs a restarted member one configured address to join by.

@@ -211,6 +211,27 @@ async fn a_restarted_member_finds_the_others_by_itself() {
 }
 
 #[tokio::test]
+async fn a_member_that_has_lost_everybody_finds_them_after_any_number_of_starts() {
+    let dir = TempDir::new().unwrap();
+    let remembering = Options { memory: Some(dir.path().join("local.snapshot")), ..options("b") };
+    let (a, b) = (start(options("a")).await, start(remembering.clone()).await);
+    b.join(&address(&a)).await;
+    let place = a.address();
+    a.stop().await;
+    drop(a);
+    until("it has failed", || status(&b, "a") == Some(Status::Failed)).await;
+    b.stop().await;
+    for _ in 0..2 {
+        // Nobody is there who could be found.
+        start(remembering.clone()).await.stop().await;
+    }
+    let sockets = Sockets::bind(&net::Network::host(), place).await.unwrap();
+    let a = Pool::start(Options { advertise: place, ..options("a") }, sockets).unwrap();
+    let b = start(remembering).await;
+    until("they are together again", || status(&b, "a") == Some(Status::Alive) && status(&a, "b") == Some(Status::Alive)).await;
+}
+
+#[tokio::test]
 async fn garbage_disturbs_nobody() {
     let (a, b) = (start(options("a")).await, start(options("b")).await);
     b.join(&address(&a)).await;

@@ -1,7 +1,7 @@
 //! Whom a member calls by stream of its own accord: those that it has lost, those that it knew before it
 //! started, and those that are up and have never been described here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ const RECONNECT: Duration = Duration::from_secs(10);
 /// Longest pause between two questions to one that is up and not described: its name or node id may be another's.
 const UNDESCRIBED_MAX: Duration = Duration::from_secs(300);
 
+/// Peers that are remembered for the next start, and of those that were lost long ago.
+const REMEMBERED_MAX: usize = 64;
+
 /// A call to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
@@ -30,7 +33,7 @@ pub(crate) struct Call {
 pub(super) struct Calls {
     /// Who is up and not described here, when to ask it, and the pause after that.
     undescribed: BTreeMap<SocketAddr, (Duration, Duration)>,
-    /// Whom this member knew before it started.
+    /// Whom this member knew before it started, and whom it has forgotten while it was alone.
     previous: Vec<SocketAddr>,
     /// How many were called while this member was alone.
     alone: usize,
@@ -49,6 +52,13 @@ impl Calls {
         self.undescribed.remove(address);
     }
 
+    /// It is not shown any more, and it was one of the last that were known.
+    pub(super) fn forgotten(&mut self, address: SocketAddr) {
+        if self.previous.len() < REMEMBERED_MAX && !self.previous.contains(&address) {
+            self.previous.push(address);
+        }
+    }
+
     /// Of those that are not described the one that has waited longest, if it has for long enough.
     fn ask(&mut self, now: Duration) -> Option<SocketAddr> {
         let (address, (due, pause)) = self.undescribed.iter_mut().min_by_key(|(_, (due, _))| *due)?;
@@ -64,6 +74,19 @@ impl Core {
     /// A member that knew `previous` before it started.
     pub(crate) fn remember(&mut self, previous: Vec<SocketAddr>) {
         self.calls.previous = previous;
+    }
+
+    /// Whom to call after the next start: those that are up, and those that were lost. Who is alone forgets nobody.
+    pub(crate) fn remembered(&self) -> Vec<SocketAddr> {
+        let me = self.me.id.address;
+        let with = |status| self.entries.values().filter(move |entry| entry.status == status).map(|entry| entry.record.id.address);
+        let left: BTreeSet<SocketAddr> = with(Status::Left).collect();
+        let previous = self.calls.previous.iter().copied().filter(|address| self.size() == 1 && !left.contains(address));
+        let mut seen = BTreeSet::from([me]);
+        let all = with(Status::Alive).chain(with(Status::Failed)).chain(previous).filter(|address| seen.insert(*address));
+        let mut remembered: Vec<SocketAddr> = all.take(REMEMBERED_MAX).collect();
+        remembered.sort_unstable();
+        remembered
     }
 
     /// Whom to call now; asked each [`LOOK`].

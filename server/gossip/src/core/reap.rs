@@ -27,6 +27,10 @@ impl Core {
             Status::Left => now.saturating_sub(entry.since) >= LEFT_KEPT,
             Status::Alive | Status::Leaving => false,
         });
+        if self.size() == 1 {
+            let lost = gone.iter().filter(|entry| entry.status == Status::Failed);
+            lost.for_each(|entry| self.calls.forgotten(entry.record.id.address));
+        }
         if !gone.is_empty() {
             self.outputs.push(Output::Changed);
         }
