@@ -328,12 +328,19 @@ impl Core {
             if let Some(coordinate) = coordinate.filter(Coordinate::is_valid) {
                 self.peers.place_first(record.id.address, coordinate);
             }
-            if record.name == self.me.name || self.inbox.lock().note(&record) {
+            if record.name == self.me.name || self.inbox.lock().note(&record) || self.is_back(&record, state.from.id) {
                 self.take_record(record, Some(status));
             }
         }
         self.take_events(state.events, stranger, state.joining);
         self.settle(None);
+    }
+
+    /// Whether it is the member at `itself` that says this, and is up but not shown: old news bring nobody back, and
+    /// whoever was forgotten may have lived on.
+    fn is_back(&self, record: &Arc<Record>, itself: Id) -> bool {
+        let here = record.id == itself && self.peers.is_up(itself.address) && !self.entries.contains(&record.name);
+        here && self.inbox.lock().note_again(record)
     }
 
     /// Whether this is the first meeting with the member that sent `state` and with all that it knows.

@@ -114,6 +114,12 @@ impl Inbox {
         true
     }
 
+    /// Takes note of what was known of a member of which nobody is shown; true when it is the same one.
+    pub(crate) fn note_again(&mut self, record: &Arc<Record>) -> bool {
+        let known = self.known.get_mut(&record.name).filter(|known| !known.alive && known.record.is_same(record));
+        known.map(|known| known.record = record.clone()).is_some()
+    }
+
     /// Whether a description is within all bounds.
     pub(crate) fn believes(&mut self, record: &Record) -> bool {
         !self.is_refused(|inbox| bounds::refuse(record, &mut inbox.horizon))

@@ -54,3 +54,15 @@ fn two_datacenters_of_one_server_each_meet_again() {
         assert!(is_whole(&network, 2), "seed {seed}: {:?}", network.members(0));
     }
 }
+
+#[test]
+fn who_was_alone_for_so_long_that_it_shows_nobody_any_more_still_calls_them() {
+    let mut network = reunited(1, 3, LAN, Timing::lan(), seconds(60));
+    network.isolate();
+    network.jump(Duration::from_secs(73 * 3600));
+    network.run(seconds(120));
+    assert!(network.running().all(|viewer| network.members(viewer).len() == 1), "{:?}", network.members(0));
+    network.heal();
+    network.run(seconds(10));
+    assert!(is_whole(&network, 3), "{:?}", network.members(0));
+}
