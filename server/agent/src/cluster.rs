@@ -1,5 +1,7 @@
 //! How this agent finds the others, and becomes a part of them.
 
+mod join;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +15,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::shutdown::{Cause, Shutdown};
+pub(crate) use join::join;
 
-/// The first pause between two attempts to join; each further one is longer by half.
-const JOIN_FIRST: Duration = Duration::from_millis(100);
+use crate::shutdown::{Cause, Shutdown};
 
 /// Servers that are missing in the pool between datacenters are looked for each so often.
 const FLOOD: Duration = Duration::from_secs(10);
@@ -88,78 +89,6 @@ fn keyring(config: &Config, file: Option<&std::path::Path>) -> anyhow::Result<Op
     };
     let configured = config.cluster.encrypt.as_deref().map(Key::from_base64).transpose().context("`encrypt`")?;
     Ok(kept.or_else(|| configured.map(Keyring::new)))
-}
-
-/// Joins as the configuration says. Fails only when nobody of `start_join` lets this agent in.
-pub(crate) async fn join(config: &Config, pools: &Pools, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let cluster = &config.cluster;
-    let (interval, max) = (cluster.retry_interval, cluster.retry_max);
-    join_pool(&pools.lan, "LAN", &cluster.join, &cluster.retry_join, interval, max, shutdown).await?;
-    if let Some(wan) = &pools.wan {
-        let (interval, max) = (cluster.retry_interval_wan, cluster.retry_max_wan);
-        join_pool(wan, "WAN", &cluster.join_wan, &cluster.retry_join_wan, interval, max, shutdown).await?;
-    }
-    Ok(())
-}
-
-async fn join_pool(
-    pool: &Pool,
-    kind: &'static str,
-    once: &[String],
-    again: &[String],
-    interval: Duration,
-    max: u32,
-    shutdown: &Shutdown,
-) -> anyhow::Result<()> {
-    if !once.is_empty() {
-        let report = pool.join(once).await;
-        let why: Vec<String> = report.failed.iter().map(|(address, why)| format!("{address}: {why}")).collect();
-        anyhow::ensure!(report.joined > 0 || !report.own.is_empty(), "nobody lets this agent into the {kind} pool: {}", why.join("; "));
-    }
-    if !again.is_empty() {
-        let (pool, again, shutdown) = (pool.clone(), again.to_vec(), shutdown.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = shutdown.requested() => {}
-                joined = keep_joining(&pool, kind, &again, interval, max) => if let Err(why) = joined {
-                    tracing::error!(attempts = max, "nobody has let this agent into the {kind} pool; it ends, as `retry_max` says: {why}");
-                    shutdown.request(Cause::Failure);
-                }
-            }
-        });
-    }
-    Ok(())
-}
-
-/// Tries until somebody else is there, or `max` attempts were in vain. That nobody answers but this agent itself is
-/// none: the others may come later, and a server that is told of itself alone is right where it is.
-async fn keep_joining(pool: &Pool, kind: &str, addresses: &[String], interval: Duration, max: u32) -> Result<(), String> {
-    let own = pool.address().to_string();
-    let others: Vec<String> = addresses.iter().filter(|address| **address != own).cloned().collect();
-    let mut pause = JOIN_FIRST;
-    let mut attempt = 0u32;
-    loop {
-        let report = pool.join(&others).await;
-        // Being in by somebody else's call is as good.
-        let accompanied = pool.members().iter().filter(|member| member.status == Status::Alive).count() > 1;
-        if report.joined > 0 || accompanied || others.is_empty() {
-            tracing::info!(members = pool.members().len(), "joined the {kind} pool");
-            return Ok(());
-        }
-        let why: Vec<String> = report.failed.iter().map(|(address, why)| format!("{address}: {why}")).collect();
-        // The others may be on their way up.
-        if report.own.is_empty() {
-            attempt += 1;
-            if pause > JOIN_FIRST * 8 {
-                tracing::warn!(attempt, "nobody lets this agent into the {kind} pool yet: {}", why.join("; "));
-            }
-            if attempt == max {
-                return Err(why.join("; "));
-            }
-        }
-        sleep(pause.mul_f64(0.8 + 0.4 * rand::random::<f64>())).await;
-        pause = pause.mul_f64(1.5).min(interval);
-    }
 }
 
 /// Brings the servers of this datacenter into the pool between datacenters, so that it is enough for
