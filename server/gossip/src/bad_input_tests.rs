@@ -17,7 +17,7 @@ use crate::keyring::{Key, Keyring};
 use crate::member::{Id, Record, Status};
 use crate::tests::{address, options, start, status, until};
 use crate::timing::Timing;
-use crate::wire::{self, DATAGRAM_MAX, Dropped, FRAME_MAX, News, State};
+use crate::wire::{self, DATAGRAM_MAX, Dropped, FRAME_MAX, Kind, News, State};
 use crate::{Options, Pool};
 
 /// Counts what is counted on this thread, by name and reason.
@@ -103,14 +103,14 @@ async fn each_kind_of_bad_packet_is_counted_and_told_by_its_reason() {
     let ring = Keyring::new(Key::generate());
     let (a, _b) = two_members(|name| Options { keyring: Some(ring.clone()), ..options(name) }).await;
     let (ours, theirs) = (wire::digest("lan:dc1"), wire::digest("lan:dc2"));
-    let sealed = |content: &[u8]| wire::wrap(ours, Some(&ring), content);
+    let sealed = |content: &[u8]| wire::wrap(ours, Some(&ring), Kind::Datagram, content);
     let packets = [
         ("malformed", b"GET / HTTP/1.1\r\n".to_vec()),
         ("malformed", b"L".to_vec()),
         ("malformed", sealed(b"\xff\xff\xff nonsense")),
-        ("other_pool", wire::wrap(theirs, Some(&ring), b"x")),
-        ("wrong_key", wire::wrap(ours, None, b"x")),
-        ("wrong_key", wire::wrap(ours, Some(&Keyring::new(Key::generate())), b"x")),
+        ("other_pool", wire::wrap(theirs, Some(&ring), Kind::Datagram, b"x")),
+        ("wrong_key", wire::wrap(ours, None, Kind::Datagram, b"x")),
+        ("wrong_key", wire::wrap(ours, Some(&Keyring::new(Key::generate())), Kind::Datagram, b"x")),
         ("oversized", sealed(&vec![0; DATAGRAM_MAX])),
     ];
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -31,7 +31,7 @@ use crate::member::{Entry, Id, Member, RECORD_MAX, Record, Status};
 use crate::news::{Inbox, MEMBERS_MAX, Reader};
 use crate::peers::Peers;
 use crate::timing::Timing;
-use crate::wire::{self, DATAGRAM_MAX, Datagram, Dropped, News, Notice, State, Tail};
+use crate::wire::{self, DATAGRAM_MAX, Datagram, Dropped, Kind, News, Notice, State, Tail};
 
 use calls::Calls;
 pub(crate) use calls::{Call, LOOK};
@@ -168,14 +168,19 @@ impl Core {
         if bytes.len() > DATAGRAM_MAX {
             return Err(Dropped::Oversized);
         }
-        let content = wire::unwrap(self.label, self.keyring.as_ref(), bytes)?;
+        let content = wire::unwrap(self.label, self.keyring.as_ref(), Kind::Datagram, bytes)?;
         let (datagram, rest) = postcard::take_from_bytes::<Datagram<'_>>(&content).map_err(|_| Dropped::Malformed)?;
         let tail = if rest.is_empty() { None } else { Some(wire::decode::<Tail>(rest)?) };
         let notice = tail.and_then(|tail| tail.notice);
-        if let Some(Notice::Silent(number)) = notice {
-            self.relay_is_there(number);
-        }
+        let count = tail.map(|tail| tail.count);
         if datagram.packet.is_empty() {
+            if let Some((count, Notice::Silent { number, by })) = count.zip(notice) {
+                if self.peers.has_come(by, count) {
+                    return Err(Dropped::Replayed);
+                }
+                self.relay_is_there(by, number);
+                self.peers.come(by, count);
+            }
             return Ok(());
         }
         let sifted = {
@@ -188,7 +193,6 @@ impl Core {
         if let Some(wrong) = strange {
             return Err(Dropped::OutOfBounds(wrong));
         }
-        let count = tail.map(|tail| tail.count);
         if count.is_some_and(|count| self.peers.has_come(from, count)) {
             return Err(Dropped::Replayed);
         }
@@ -551,7 +555,7 @@ impl Core {
         let mut content = wire::encode(&Datagram { coordinate: self.vivaldi.at, packet });
         content.extend(wire::encode(&Tail { count: self.sent, notice }));
         self.sent = self.sent.wrapping_add(1);
-        self.outputs.push(Output::Send(to, wire::wrap(self.label, self.keyring.as_ref(), &content)));
+        self.outputs.push(Output::Send(to, wire::wrap(self.label, self.keyring.as_ref(), Kind::Datagram, &content)));
     }
 
     fn later(&mut self, at: Duration, what: Later) -> Due {

@@ -16,7 +16,7 @@ use crate::core::{Core, Output};
 use crate::event::{Event, NewEvent};
 use crate::member::{Id, Record, Status};
 use crate::timing::Timing;
-use crate::wire::{self, Datagram, Dropped, News, Question, State, Tail};
+use crate::wire::{self, Datagram, Dropped, Kind, News, Question, State, Tail};
 
 /// When the made-up members have begun: some day in 2026.
 const BEGUN: u64 = 1_790_000_000_000;
@@ -58,7 +58,7 @@ fn datagram(from: &Record, to: &Core, count: u32, news: &News) -> Vec<u8> {
     packet.extend(bytes);
     let mut content = wire::encode(&Datagram { coordinate: Coordinate::default(), packet: &packet });
     content.extend(wire::encode(&Tail { count, notice: None }));
-    wire::wrap(wire::digest("lan:dc1"), None, &content)
+    wire::wrap(wire::digest("lan:dc1"), None, Kind::Datagram, &content)
 }
 
 fn forged() -> Vec<(&'static str, Record)> {

@@ -18,6 +18,17 @@ use crate::news::MEMBERS_MAX;
 pub(crate) struct Peers {
     by_address: HashMap<SocketAddr, Peer>,
     up: usize,
+    /// The last life at each address that was forgotten, and which of its datagrams came: none is believed again.
+    forgotten: HashMap<SocketAddr, Heard>,
+}
+
+/// Which datagrams of a life have come.
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    bump: u64,
+    /// The latest, and which of those before it: the lowest bit is the latest's own. No bit while none came.
+    latest: u32,
+    came: u64,
 }
 
 /// The latest that was told of an address. The probing knows this much or more.
@@ -28,10 +39,7 @@ struct Peer {
     state: State,
     /// The probing has said that this life is up.
     up: bool,
-    /// The latest datagram that came from it, and which of those before it came: the lowest bit is the
-    /// latest's own. No bit while none came.
-    latest: u32,
-    came: u64,
+    heard: Heard,
 }
 
 impl Peers {
@@ -80,10 +88,11 @@ impl Peers {
         if self.covers(update) {
             return;
         }
-        let fresh = Peer { bump: 0, coordinate: None, incarnation: 0, state: State::Alive, up: false, latest: 0, came: 0 };
+        let heard = self.forgotten.remove(&update.id().address).unwrap_or_default();
+        let fresh = Peer { bump: 0, coordinate: None, incarnation: 0, state: State::Alive, up: false, heard };
         let peer = self.by_address.entry(update.id().address).or_insert(fresh);
-        if peer.bump != update.id().bump {
-            peer.came = 0;
+        if peer.heard.bump < update.id().bump {
+            peer.heard = Heard { bump: update.id().bump, ..Heard::default() };
         }
         (peer.bump, peer.incarnation, peer.state) = (update.id().bump, update.incarnation(), update.state());
     }
@@ -128,38 +137,55 @@ impl Peers {
 
     /// Whether this life's datagram of that number came before, or so long ago that nobody can tell.
     pub(crate) fn has_come(&self, id: Id, number: u32) -> bool {
-        let Some(peer) = self.by_address.get(&id.address).filter(|peer| peer.bump == id.bump && peer.came != 0) else { return false };
-        match age(peer.latest, number) {
+        let (heard, gone) = match self.by_address.get(&id.address) {
+            Some(peer) => (peer.heard, false),
+            None => (self.forgotten.get(&id.address).copied().unwrap_or_default(), true),
+        };
+        if heard.came == 0 || heard.bump != id.bump {
+            return gone && heard.bump > id.bump;
+        }
+        match age(heard.latest, number) {
             Age::Newer(_) => false,
-            Age::Older(by) => by >= u64::BITS || peer.came & 1 << by != 0,
+            Age::Older(by) => by >= u64::BITS || heard.came & 1 << by != 0,
         }
     }
 
     /// This life's datagram of that number has come.
     pub(crate) fn come(&mut self, id: Id, number: u32) {
-        let Some(peer) = self.by_address.get_mut(&id.address).filter(|peer| peer.bump == id.bump) else { return };
-        if peer.came == 0 {
-            (peer.latest, peer.came) = (number, 1);
+        let Some(peer) = self.by_address.get_mut(&id.address).filter(|peer| peer.heard.bump == id.bump) else { return };
+        let heard = &mut peer.heard;
+        if heard.came == 0 {
+            (heard.latest, heard.came) = (number, 1);
             return;
         }
-        match age(peer.latest, number) {
+        match age(heard.latest, number) {
             Age::Newer(by) => {
-                (peer.latest, peer.came) = (number, peer.came.checked_shl(by).unwrap_or(0) | 1);
+                (heard.latest, heard.came) = (number, heard.came.checked_shl(by).unwrap_or(0) | 1);
             }
-            Age::Older(by) => peer.came |= 1u64.checked_shl(by).unwrap_or(0),
+            Age::Older(by) => heard.came |= 1u64.checked_shl(by).unwrap_or(0),
         }
     }
 
     /// The probing has forgotten a life that is down.
     pub(crate) fn forget(&mut self, id: Id) {
         if self.by_address.get(&id.address).is_some_and(|peer| !peer.up && peer.bump == id.bump) {
-            self.by_address.remove(&id.address);
+            self.drop(id.address);
         }
     }
 
     /// Forgets those that are not up and that `wanted` does not want.
     pub(crate) fn retain(&mut self, wanted: impl Fn(&SocketAddr) -> bool) {
-        self.by_address.retain(|address, peer| peer.up || wanted(address));
+        let gone = self.by_address.iter().filter(|(address, peer)| !peer.up && !wanted(address)).map(|(address, _)| *address);
+        gone.collect::<Vec<_>>().into_iter().for_each(|address| self.drop(address));
+    }
+
+    fn drop(&mut self, address: SocketAddr) {
+        if let Some(peer) = self.by_address.remove(&address)
+            && peer.heard.came != 0
+            && self.forgotten.len() < MEMBERS_MAX
+        {
+            self.forgotten.insert(address, peer.heard);
+        }
     }
 }
 
@@ -232,5 +258,13 @@ mod tests {
         assert!(new(1, 39) && new(1, 1000) && !new(1, 40), "what is too old to tell counts as known");
         assert!(new(1, u32::MAX / 2 + 900) && new(1, u32::MAX) && new(1, 0) && !new(1, u32::MAX), "numbers begin again");
         assert!(new(2, 0), "another life has numbers of its own");
+        peers.set_up(id(2), true);
+        peers.come(id(2), 0);
+        peers.set_up(id(2), false);
+        peers.forget(id(2));
+        assert!(peers.has_come(id(2), 0) && peers.has_come(id(1), 5), "of a life that was forgotten nothing comes again");
+        assert!(!peers.has_come(id(2), 1), "it may have lived on");
+        peers.set_up(id(2), true);
+        assert!(peers.has_come(id(2), 0) && !peers.has_come(id(2), 1), "and is known again by what it sent");
     }
 }

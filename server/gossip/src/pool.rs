@@ -395,13 +395,8 @@ impl Pool {
 
     async fn answer(&self, mut stream: Stream, from: SocketAddr) -> io::Result<()> {
         let envelope = self.envelope();
-        let reply = match stream::question(&envelope, &self.shared.label, &mut stream).await? {
-            Asked::Question(Question::Compare(state)) => self.take_state(*state, from),
-            Asked::Question(Question::Keys(command)) => self.do_keys(&command),
-            Asked::Question(Question::Ping { to, suspected }) => match self.drive(|core, now| core.asked_by_stream(now, to, suspected)) {
-                true => Reply::Pong,
-                false => Reply::Refused("another life of the member is here".into()),
-            },
+        let (question, mark) = match stream::question(&envelope, &self.shared.label, &mut stream).await? {
+            Asked::Question(question, mark) => (question, mark),
             Asked::Dropped(dropped, refusal) => {
                 self.complain(dropped, from);
                 return match refusal {
@@ -410,7 +405,15 @@ impl Pool {
                 };
             }
         };
-        stream::answer(&envelope, &mut stream, &reply).await
+        let reply = match question {
+            Question::Compare(state) => self.take_state(*state, from),
+            Question::Keys(command) => self.do_keys(&command),
+            Question::Ping { to, suspected } => match self.drive(|core, now| core.asked_by_stream(now, to, suspected)) {
+                true => Reply::Pong,
+                false => Reply::Refused("another life of the member is here".into()),
+            },
+        };
+        stream::answer(&envelope, &mut stream, mark, &reply).await
     }
 
     /// Takes over what another member knows, and tells it what is known here.

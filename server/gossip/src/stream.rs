@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::keyring::Keyring;
-use crate::wire::{self, Dropped, FRAME_MAX, Question, Reply};
+use crate::wire::{self, Dropped, FRAME_MAX, Kind, Mark, Question, Reply};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -29,17 +29,18 @@ pub(crate) struct Envelope {
 pub(crate) async fn ask(network: &Network, envelope: &Envelope, address: &str, question: &Question) -> Result<Reply, String> {
     let asked = async {
         let mut stream = network.connect(address, CONNECT).await.map_err(|error| error.to_string())?;
-        let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), &wire::encode(question));
+        let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), Kind::Question, &wire::encode(question));
+        let kind = Kind::Reply(wire::mark(&frame));
         write(&mut stream, &frame).await.map_err(|error| error.to_string())?;
         let bytes = read(&mut stream).await.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => "it closed the connection without an answer: is it sealed with another key?".to_owned(),
             _ => error.to_string(),
         })?;
-        if let Ok(content) = wire::unwrap(envelope.label, envelope.keyring.as_ref(), &bytes) {
+        if let Ok(content) = wire::unwrap(envelope.label, envelope.keyring.as_ref(), kind, &bytes) {
             return wire::decode(&content).map_err(|_| "its answer can't be read".to_owned());
         }
         // Whoever can't open the question may say so without a seal.
-        let content = wire::unwrap(envelope.label, None, &bytes).map_err(|_| "its answer is sealed with another key".to_owned())?;
+        let content = wire::unwrap(envelope.label, None, kind, &bytes).map_err(|_| "its answer is sealed with another key".to_owned())?;
         match wire::decode(&content) {
             Ok(Reply::Refused(why)) => Ok(Reply::Refused(why)),
             _ => Err("its answer is not sealed, although this pool is".to_owned()),
@@ -50,7 +51,8 @@ pub(crate) async fn ask(network: &Network, envelope: &Envelope, address: &str, q
 
 /// A question that has come, or why it could not be read.
 pub(crate) enum Asked {
-    Question(Question),
+    /// What is asked, and what its answer is bound to.
+    Question(Question, Mark),
     /// Where it is meant for another pool or sealed otherwise: the bytes to refuse it with.
     Dropped(Dropped, Option<Vec<u8>>),
 }
@@ -68,9 +70,9 @@ pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Strea
         Err(error) if error.get_ref().is_some_and(|inner| inner.is::<CutShort>()) => return Ok(Asked::Dropped(Dropped::Malformed, None)),
         Err(error) => return Err(error),
     };
-    let dropped = match wire::unwrap(envelope.label, envelope.keyring.as_ref(), &bytes) {
+    let dropped = match wire::unwrap(envelope.label, envelope.keyring.as_ref(), Kind::Question, &bytes) {
         Ok(content) => match wire::decode(&content) {
-            Ok(question) => return Ok(Asked::Question(question)),
+            Ok(question) => return Ok(Asked::Question(question, wire::mark(&bytes))),
             Err(dropped) => dropped,
         },
         Err(dropped) => dropped,
@@ -90,12 +92,12 @@ pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Strea
         }
     };
     let label = wire::label_of(&bytes).unwrap_or(envelope.label);
-    Ok(Asked::Dropped(dropped, Some(wire::wrap(label, None, &wire::encode(&Reply::Refused(why))))))
+    Ok(Asked::Dropped(dropped, Some(wire::wrap(label, None, Kind::Reply(Mark::default()), &wire::encode(&Reply::Refused(why))))))
 }
 
-/// Sends the answer.
-pub(crate) async fn answer(envelope: &Envelope, stream: &mut Stream, reply: &Reply) -> io::Result<()> {
-    let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), &wire::encode(reply));
+/// Sends the answer to the question with this mark.
+pub(crate) async fn answer(envelope: &Envelope, stream: &mut Stream, mark: Mark, reply: &Reply) -> io::Result<()> {
+    let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), Kind::Reply(mark), &wire::encode(reply));
     answer_bytes(stream, &frame).await
 }
 

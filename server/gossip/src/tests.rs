@@ -236,7 +236,7 @@ async fn garbage_disturbs_nobody() {
     let (a, b) = (start(options("a")).await, start(options("b")).await);
     b.join(&address(&a)).await;
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let good = crate::wire::wrap(crate::wire::digest("lan:dc1"), None, b"\xff\xff\xff\xff nonsense");
+    let good = crate::wire::wrap(crate::wire::digest("lan:dc1"), None, crate::wire::Kind::Datagram, b"\xff\xff\xff\xff nonsense");
     for garbage in [&b""[..], b"L", b"GET / HTTP/1.1\r\n", &good, &vec![0x4c; 60_000]] {
         let _ = socket.send_to(garbage, a.address()).await;
         let mut stream = tokio::net::TcpStream::connect(a.address()).await.unwrap();

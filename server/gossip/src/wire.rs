@@ -2,7 +2,8 @@
 //!
 //! Both begin with a magic byte, a version, and a digest of the pool's label, so that what was never
 //! meant for this pool is dropped before anything of it is looked at. With a keyring the rest is
-//! sealed and bound to these first bytes.
+//! sealed and bound to these first bytes, and to what it is: a datagram, a question, or the answer to
+//! one certain question. So what was recorded passes for nothing else.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +31,41 @@ pub(crate) const PACKET_MAX: usize = DATAGRAM_MAX - HEAD - 28 - 120;
 /// Largest frame on a stream, in bytes: the state of tens of thousands of members.
 pub(crate) const FRAME_MAX: usize = 32 << 20;
 
+/// What bytes are. A seal says so, and the bytes themselves need not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Datagram,
+    Question,
+    /// The reply to the question with this mark.
+    Reply(Mark),
+}
+
+/// What tells a sealed question from all others.
+pub(crate) type Mark = [u8; MARK];
+
+const MARK: usize = 12;
+
+/// The mark of a question: the seal's nonce, which nobody draws twice.
+pub(crate) fn mark(question: &[u8]) -> Mark {
+    question.get(HEAD..HEAD + MARK).and_then(|nonce| nonce.try_into().ok()).unwrap_or_default()
+}
+
+impl Kind {
+    /// What a seal is bound to.
+    fn context(self, head: &[u8]) -> Vec<u8> {
+        let mut context = head.to_vec();
+        match self {
+            Kind::Datagram => context.push(0),
+            Kind::Question => context.push(1),
+            Kind::Reply(mark) => {
+                context.push(2);
+                context.extend(mark);
+            }
+        }
+        context
+    }
+}
+
 /// One datagram.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Datagram<'p> {
@@ -53,8 +89,9 @@ pub(crate) struct Tail {
 pub(crate) enum Notice {
     /// The receiver is suspected in this incarnation.
     Suspected(Incarnation),
-    /// Whoever was to be probed for the receiver has not answered so far. It ends a packet of no bytes.
-    Silent(ProbeNumber),
+    /// Whoever was to be probed for the receiver has not answered so far. It ends a packet of no bytes, which does
+    /// not say who sends it.
+    Silent { number: ProbeNumber, by: Id },
 }
 
 /// News that ride on the probing's packets.
@@ -179,13 +216,13 @@ pub(crate) fn label_of(bytes: &[u8]) -> Option<u32> {
 }
 
 /// Puts `content` between the protocol's head and, with a keyring, a seal.
-pub(crate) fn wrap(label: u32, keyring: Option<&Keyring>, content: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(label: u32, keyring: Option<&Keyring>, kind: Kind, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![MAGIC, if keyring.is_some() { SEALED } else { PLAIN }];
     bytes.extend(label.to_be_bytes());
     match keyring {
         None => bytes.extend(content),
         Some(keyring) => {
-            let sealed = keyring.seal(content, &bytes);
+            let sealed = keyring.seal(content, &kind.context(&bytes));
             bytes.extend(sealed);
         }
     }
@@ -193,7 +230,7 @@ pub(crate) fn wrap(label: u32, keyring: Option<&Keyring>, content: &[u8]) -> Vec
 }
 
 /// The reverse of [`wrap`].
-pub(crate) fn unwrap(label: u32, keyring: Option<&Keyring>, bytes: &[u8]) -> Result<Vec<u8>, Dropped> {
+pub(crate) fn unwrap(label: u32, keyring: Option<&Keyring>, kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, Dropped> {
     let (head, content) = bytes.split_at_checked(HEAD).ok_or(Dropped::Malformed)?;
     if head[0] != MAGIC || !matches!(head[1], PLAIN | SEALED) {
         return Err(Dropped::Malformed);
@@ -203,7 +240,7 @@ pub(crate) fn unwrap(label: u32, keyring: Option<&Keyring>, bytes: &[u8]) -> Res
     }
     match (keyring, head[1]) {
         (None, PLAIN) => Ok(content.to_vec()),
-        (Some(keyring), SEALED) => keyring.open(content, head).ok_or(Dropped::WrongKey),
+        (Some(keyring), SEALED) => keyring.open(content, &kind.context(head)).ok_or(Dropped::WrongKey),
         _ => Err(Dropped::WrongKey),
     }
 }
@@ -225,6 +262,8 @@ mod tests {
     fn what_is_not_for_this_pool_is_told_apart() {
         let (ours, theirs) = (digest("lan:dc1"), digest("lan:dc2"));
         let ring = Keyring::new(Key::generate());
+        let wrap = |label, keyring: Option<&Keyring>, content: &[u8]| super::wrap(label, keyring, Kind::Datagram, content);
+        let unwrap = |label, keyring: Option<&Keyring>, bytes: &[u8]| super::unwrap(label, keyring, Kind::Datagram, bytes);
         assert_eq!(unwrap(ours, None, &wrap(ours, None, b"x")).unwrap(), b"x");
         assert_eq!(unwrap(ours, Some(&ring), &wrap(ours, Some(&ring), b"x")).unwrap(), b"x");
         assert_eq!(unwrap(ours, None, &wrap(theirs, None, b"x")), Err(Dropped::OtherPool));
@@ -232,5 +271,19 @@ mod tests {
         assert_eq!(unwrap(ours, None, &wrap(ours, Some(&ring), b"x")), Err(Dropped::WrongKey));
         assert_eq!(unwrap(ours, None, b"GET / HTTP/1.1"), Err(Dropped::Malformed));
         assert_eq!(unwrap(ours, None, b"L"), Err(Dropped::Malformed));
+    }
+
+    #[test]
+    fn what_was_recorded_passes_for_nothing_else() {
+        let (label, ring) = (digest("lan:dc1"), Keyring::new(Key::generate()));
+        let seal = |kind| wrap(label, Some(&ring), kind, b"x");
+        let questions = [seal(Kind::Question), seal(Kind::Question)];
+        let kinds = [Kind::Datagram, Kind::Question, Kind::Reply(mark(&questions[0])), Kind::Reply(mark(&questions[1]))];
+        for (at, sealed) in kinds.iter().map(|kind| seal(*kind)).enumerate() {
+            for (other, kind) in kinds.iter().enumerate() {
+                let read = unwrap(label, Some(&ring), *kind, &sealed);
+                assert_eq!(read.is_ok(), at == other, "{:?} read as {kind:?}", kinds[at]);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Whoever gets no answers may itself be the cause: it is slow, or its network is bad. The more reason
 //! it has to think so, the slower it probes and the longer it suspects (Lifeguard, §IV-A).
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +35,9 @@ pub(super) struct Probe {
     answered: bool,
     /// It has answered by stream.
     streamed: bool,
-    /// Members that were asked to try, and those that have said that they got no answer either.
-    relays: usize,
+    /// Members that were asked to try, and have not said that they got no answer either.
+    relays: BTreeSet<SocketAddr>,
+    /// Those that have.
     silent: usize,
 }
 
@@ -160,7 +162,7 @@ impl Core {
             OwnedNotification::ProbeFailed(..) => {
                 counter!("consul_gossip_probes_failed").increment(1);
                 // Whom others don't reach either is at fault itself.
-                let excused = self.probe.take().is_some_and(|probe| probe.relays > 0 && probe.silent >= probe.relays);
+                let excused = self.probe.take().is_some_and(|probe| probe.silent > 0 && probe.relays.is_empty());
                 if !excused {
                     self.worsen();
                 }
@@ -173,11 +175,11 @@ impl Core {
         match header.message {
             Message::Ping(number) => {
                 let (id, sent) = (header.dst, self.now);
-                self.probe = Some(Probe { id, number, sent, answered: false, streamed: false, relays: 0, silent: 0 });
+                self.probe = Some(Probe { id, number, sent, answered: false, streamed: false, relays: BTreeSet::new(), silent: 0 });
             }
             Message::PingReq { .. } => {
                 if let Some(probe) = &mut self.probe {
-                    probe.relays += 1;
+                    probe.relays.insert(header.dst.address);
                 }
             }
             _ => {}
@@ -230,8 +232,11 @@ impl Core {
     }
 
     /// A member that was asked to try says that it is there and got no answer.
-    pub(super) fn relay_is_there(&mut self, number: ProbeNumber) {
-        if let Some(probe) = self.probe.as_mut().filter(|probe| probe.number == number) {
+    pub(super) fn relay_is_there(&mut self, by: Id, number: ProbeNumber) {
+        if let Some(probe) = self.probe.as_mut().filter(|probe| probe.number == number)
+            && self.peers.life(by.address) == Some(by.bump)
+            && probe.relays.remove(&by.address)
+        {
             probe.silent += 1;
         }
     }
@@ -239,7 +244,8 @@ impl Core {
     /// Tells who has asked for it that there was no answer, so that it does not doubt itself.
     pub(super) fn tell_of_silence(&mut self, relayed: Relayed) {
         if self.relayed.remove(&relayed) {
-            self.send(relayed.asker, &[], Some(Notice::Silent(relayed.number)));
+            let notice = Notice::Silent { number: relayed.number, by: *self.probing.identity() };
+            self.send(relayed.asker, &[], Some(notice));
         }
     }
 }
