@@ -1,4 +1,4 @@
-//! Everybody that is shown, by name and by address.
+//! Everybody that is shown, by name, by address and by node id.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::member::Entry;
 
 /// Members by name. Of those that lived at an address, one may be up.
 ///
-/// Entries lie in one place, and both indices hold their numbers only: a pool of thousands in one
+/// Entries lie in one place, and all indices hold their numbers only: a pool of thousands in one
 /// process has millions of them.
 #[derive(Default)]
 pub(crate) struct Entries {
@@ -18,6 +18,7 @@ pub(crate) struct Entries {
     by_name: HashTable<u32>,
     /// Kept in step with `by_name`: news name addresses, and a pool of thousands is not searched for each.
     by_address: HashTable<u32>,
+    by_node_id: HashTable<u32>,
     hasher: RandomState,
 }
 
@@ -47,6 +48,12 @@ impl Entries {
         same_hash.filter_map(|at| self.slots.get(*at as usize)).filter(move |entry| entry.record.id.address == address)
     }
 
+    /// Whoever is or was the node with this id.
+    pub(crate) fn of_node<'e>(&'e self, node_id: &'e str) -> impl Iterator<Item = &'e Entry> + Clone {
+        let same_hash = self.by_node_id.iter_hash(self.hash(node_id));
+        same_hash.filter_map(|at| self.slots.get(*at as usize)).filter(move |entry| &*entry.record.node_id == node_id)
+    }
+
     pub(crate) fn has_address(&self, address: &SocketAddr) -> bool {
         self.at(*address).next().is_some()
     }
@@ -55,24 +62,26 @@ impl Entries {
     pub(crate) fn insert(&mut self, entry: Entry) {
         if let Some(at) = self.find(&entry.record.name) {
             let slot = &mut self.slots[at as usize];
-            if slot.record.id.address == entry.record.id.address {
+            if slot.record.id.address == entry.record.id.address && slot.record.node_id == entry.record.node_id {
                 *slot = entry;
                 return;
             }
         }
         self.remove(&entry.record.name.clone());
-        let (name, address) = (self.hash(&*entry.record.name), self.hash(&entry.record.id.address));
+        let (name, address, node_id) =
+            (self.hash(&*entry.record.name), self.hash(&entry.record.id.address), self.hash(&*entry.record.node_id));
         let at = u32::try_from(self.slots.insert(entry)).expect("members are bounded far below four thousand million");
-        let Entries { slots, by_name, by_address, hasher } = self;
+        let Entries { slots, by_name, by_address, by_node_id, hasher } = self;
         by_name.insert_unique(name, at, |at| hasher.hash_one(&*slots[*at as usize].record.name));
         by_address.insert_unique(address, at, |at| hasher.hash_one(slots[*at as usize].record.id.address));
+        by_node_id.insert_unique(node_id, at, |at| hasher.hash_one(&*slots[*at as usize].record.node_id));
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Entry> {
         let at = self.find(name)?;
-        let address = self.hash(&self.slots[at as usize].record.id.address);
-        let by_name = self.hash(name);
-        for (index, hash) in [(&mut self.by_name, by_name), (&mut self.by_address, address)] {
+        let record = &self.slots[at as usize].record;
+        let (by_name, address, node_id) = (self.hash(name), self.hash(&record.id.address), self.hash(&*record.node_id));
+        for (index, hash) in [(&mut self.by_name, by_name), (&mut self.by_address, address), (&mut self.by_node_id, node_id)] {
             if let Ok(found) = index.find_entry(hash, |other| *other == at) {
                 found.remove();
             }

@@ -22,9 +22,7 @@ impl Core {
             let at = other.record.id.address;
             return Some(format!("the name `{}` belongs to a living node at {at}; give this node another with `-node`", new.name));
         }
-        let twin =
-            self.entries.values().filter(elsewhere).find(|entry| entry.record.node_id == new.node_id && entry.record.name != new.name);
-        if let Some(twin) = twin {
+        if let Some(twin) = self.twin(new) {
             let (id, name, at) = (&new.node_id, &twin.record.name, twin.record.id.address);
             return Some(format!(
                 "the node id {id} belongs to the living node `{name}` at {at}; was a data directory copied? remove its `lictor.json`, or give `-node-id`"
@@ -35,6 +33,13 @@ impl Core {
             let (at, name) = (new.id.address, &owner.record.name);
             format!("the address {at} belongs to the living node `{name}`; give this node its own with `-advertise`, or wait until `{name}` has failed if it is gone")
         })
+    }
+
+    /// A living member elsewhere that has the node id of `new` and another name.
+    pub(super) fn twin<'e>(&'e self, new: &'e Record) -> Option<&'e Entry> {
+        let other = |record: &Record| record.name != new.name && record.id.address != new.id.address;
+        let living = |entry: &Entry| matches!(entry.status, Status::Alive | Status::Leaving);
+        self.entries.of_node(&new.node_id).find(|entry| living(entry) && other(&entry.record))
     }
 
     /// Why whoever answers at this member's own address is not this member, nor could have been. An earlier version

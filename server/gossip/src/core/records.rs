@@ -22,6 +22,14 @@ impl Core {
             }
             return;
         }
+        if let Some(twin) = self.twin(&record) {
+            let (id, name, first, at) = (&record.node_id, &record.name, &twin.record.name, record.id.address);
+            counter!("consul_gossip_name_conflicts").increment(1);
+            tracing::warn!(
+                "the node `{name}` at {at} uses the node id {id} of the living node `{first}`, which keeps it; was a data directory copied? remove its `lictor.json`, or give `-node-id`"
+            );
+            return;
+        }
         let address = record.id.address;
         // Whoever lived at this address before under another name is gone; where it is not the same node, nobody has
         // said that it left.

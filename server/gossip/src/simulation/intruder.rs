@@ -60,3 +60,25 @@ fn who_takes_the_address_of_a_failed_member_does_not_have_it_leave() {
         assert!(shown(&network).iter().all(|status| *status == Status::Alive), "seed {seed}: {:?}", shown(&network));
     }
 }
+
+#[test]
+fn of_two_copies_of_a_data_directory_that_come_at_once_each_member_shows_one() {
+    for seed in 1..=4 {
+        let mut network = pool(seed);
+        for copy in [7, 8] {
+            network.add_copy(copy, "copied");
+        }
+        assert!(network.join(7, 0) && network.join(8, 1), "neither knows of the other one yet");
+        network.run(seconds(20));
+        let copies =
+            |network: &Network, viewer: usize| network.members(viewer).into_iter().filter(|(member, _)| *member > 6).collect::<Vec<_>>();
+        for viewer in 0..6 {
+            assert_eq!(copies(&network, viewer).len(), 1, "seed {seed}: {viewer} sees {:?}", network.members(viewer));
+        }
+        let (kept, _) = copies(&network, 0)[0];
+        network.crash(kept);
+        network.run(seconds(400));
+        let other = 15 - kept;
+        assert!(copies(&network, 0).contains(&(other, Status::Alive)), "seed {seed}: the other one is shown when the first is gone");
+    }
+}

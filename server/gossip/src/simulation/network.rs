@@ -175,10 +175,18 @@ impl Network {
         self.add_at(member, record(member).id);
     }
 
+    /// A member that knows nobody and has a node id of another one.
+    pub(super) fn add_copy(&mut self, member: usize, node_id: &str) {
+        self.start(member, Record { node_id: node_id.into(), ..record(member) });
+    }
+
     /// A member that knows nobody and says that it is at `id`, whoever lives there.
     pub(super) fn add_at(&mut self, member: usize, id: Id) {
+        self.start(member, Record { id, node_id: format!("id{member}").into(), ..record(member) });
+    }
+
+    fn start(&mut self, member: usize, own: Record) {
         let seed = self.rng.random();
-        let own = Record { id, node_id: format!("id{member}").into(), ..record(member) };
         let mut core = Core::new(own, self.timing, "lan:dc1", None, 0, seed);
         core.parts = self.parts;
         while self.members.len() <= member {
