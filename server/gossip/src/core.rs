@@ -275,11 +275,13 @@ impl Core {
             (entry.record.clone(), entry.status, coordinate)
         });
         let inbox = self.inbox.lock();
+        // Who was cut off when somebody was pruned hears of it here.
+        let pruned = inbox.pruned().map(|record| (record.clone(), Status::Left, None));
         State {
             from: self.me.clone(),
             joining,
             probed: self.probing.iter_membership_state().cloned().collect(),
-            members: members.collect(),
+            members: members.chain(pruned).collect(),
             events: inbox.events.kept().cloned().collect(),
             clock: inbox.events.clock(),
         }
@@ -331,6 +333,10 @@ impl Core {
         for (record, status, coordinate) in state.members.into_iter().chain([from]) {
             if let Some(coordinate) = coordinate.filter(Coordinate::is_valid) {
                 self.peers.place_first(record.id.address, coordinate);
+            }
+            if record.pruned && !self.inbox.lock().known.contains_key(&record.name) {
+                // Whoever tells this forgets it one day, if nobody who has never heard of it keeps it alive.
+                continue;
             }
             if record.name == self.me.name || self.inbox.lock().note(&record) || self.is_back(&record, state.from.id) {
                 self.take_record(record, Some(status));
@@ -428,10 +434,11 @@ impl Core {
         }
         let record = Record { leaving: true, pruned: prune, version: entry.record.version.saturating_add(1), ..(*entry.record).clone() };
         let bytes = wire::encode(&News::Record(Arc::new(record)));
-        self.probing.add_broadcast(&bytes).map_err(|error| format!("the news can't be sent: {error}"))?;
+        let news = self.probing.add_broadcast(&bytes).map_err(|error| format!("the news can't be sent: {error}"))?;
         let _ = self.probing.broadcast(&mut self.runtime);
         self.settle(None);
-        Ok(())
+        let newer = || format!("something newer was heard of `{name}` in the meantime; look at it with `lictor members`, and try again");
+        news.then_some(()).ok_or_else(newer)
     }
 
     /// Everybody by name, this member included.

@@ -120,6 +120,11 @@ impl Inbox {
         known.map(|known| known.record = record.clone()).is_some()
     }
 
+    /// What was said of members that nobody is to show any more.
+    pub(crate) fn pruned(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.known.values().map(|known| &known.record).filter(|record| record.pruned)
+    }
+
     /// Whether a description is within all bounds.
     pub(crate) fn believes(&mut self, record: &Record) -> bool {
         !self.is_refused(|inbox| bounds::refuse(record, &mut inbox.horizon))

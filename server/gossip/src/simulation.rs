@@ -6,6 +6,7 @@ mod isolation;
 mod lifeguard;
 mod lives;
 mod network;
+mod prune;
 
 use std::time::Duration;
 

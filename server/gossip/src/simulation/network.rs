@@ -276,6 +276,12 @@ impl Network {
         self.told.remove(&member);
     }
 
+    /// Has a member forget another one, and tell everybody to.
+    pub(super) fn prune(&mut self, member: usize, gone: usize) {
+        let now = self.now;
+        self.with(member, |core| core.force_leave(now, &name(gone), true)).expect("it has failed");
+    }
+
     /// How often each member was told of an event.
     pub(super) fn told(&self) -> &BTreeMap<usize, usize> {
         &self.told
