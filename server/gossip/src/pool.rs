@@ -26,7 +26,7 @@ use crate::member::{Id, Member, Record, Status};
 use crate::memory::{Memory, recall, replace};
 use crate::options::{Error, JoinReport, Options};
 use crate::sockets::Sockets;
-use crate::stream::{self, Asked, Envelope};
+use crate::stream::{self, Asked, Envelope, Room};
 use crate::timing::Timing;
 use crate::wire::{self, Dropped, Question, Reply};
 use guests::Guests;
@@ -67,6 +67,7 @@ struct Shared {
     rescheduled: Notify,
     memory: Option<PathBuf>,
     keyring_file: Option<PathBuf>,
+    room: Room,
     complaints: Mutex<BTreeMap<&'static str, Instant>>,
     stream_only: Mutex<Option<Instant>>,
     left: std::sync::atomic::AtomicBool,
@@ -111,6 +112,7 @@ impl Pool {
             rescheduled: Notify::new(),
             memory: options.memory,
             keyring_file: options.keyring_file,
+            room: Room::default(),
             complaints: Mutex::new(BTreeMap::new()),
             stream_only: Mutex::new(None),
             left: std::sync::atomic::AtomicBool::new(false),
@@ -395,7 +397,7 @@ impl Pool {
 
     async fn answer(&self, mut stream: Stream, from: SocketAddr) -> io::Result<()> {
         let envelope = self.envelope();
-        let (question, mark) = match stream::question(&envelope, &self.shared.label, &mut stream).await? {
+        let (question, mark) = match stream::question(&envelope, &self.shared.label, &self.shared.room, &mut stream).await? {
             Asked::Question(question, mark) => (question, mark),
             Asked::Dropped(dropped, refusal) => {
                 self.complain(dropped, from);

@@ -1,10 +1,12 @@
 //! What must be whole goes over TCP: one question and its answer a connection.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use net::{Network, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::keyring::Keyring;
@@ -18,6 +20,26 @@ const EXCHANGE: Duration = Duration::from_secs(10);
 
 /// How long who has connected may take to say how much it is going to say.
 const FIRST: Duration = Duration::from_secs(2);
+
+/// As much of a question is read without asking whether there is room for more.
+const SMALL: usize = 64 << 10;
+
+/// Bytes of all questions together that are held beyond that, before it is known who sends them: two of the largest.
+const HELD_MAX: usize = 2 * FRAME_MAX;
+
+/// Room is taken in pieces of so many bytes, as they come.
+const PIECE: usize = 64 << 10;
+
+/// Room for questions that have not been opened yet: whoever has no key can't have more of it taken.
+pub(crate) struct Room {
+    pieces: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room { pieces: Arc::new(Semaphore::new(HELD_MAX / PIECE)) }
+    }
+}
 
 /// How a member seals and what pool it belongs to.
 pub(crate) struct Envelope {
@@ -58,15 +80,16 @@ pub(crate) enum Asked {
 }
 
 /// Reads the question of whoever has connected.
-pub(crate) async fn question(envelope: &Envelope, pool: &str, stream: &mut Stream) -> io::Result<Asked> {
+pub(crate) async fn question(envelope: &Envelope, pool: &str, room: &Room, stream: &mut Stream) -> io::Result<Asked> {
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let asked = async {
         let length = timeout(FIRST, stream.read_u32()).await.map_err(late)??;
-        read_frame(stream, length).await
+        read_question(stream, length, room).await
     };
-    let bytes = match timeout(EXCHANGE, asked).await.map_err(late)? {
+    let (bytes, _taken) = match timeout(EXCHANGE, asked).await.map_err(late)? {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Asked::Dropped(Dropped::Oversized, None)),
+        Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => return Ok(Asked::Dropped(Dropped::Crowded, None)),
         Err(error) if error.get_ref().is_some_and(|inner| inner.is::<CutShort>()) => return Ok(Asked::Dropped(Dropped::Malformed, None)),
         Err(error) => return Err(error),
     };
@@ -120,17 +143,90 @@ async fn read(stream: &mut Stream) -> io::Result<Vec<u8>> {
 }
 
 async fn read_frame(stream: &mut Stream, length: u32) -> io::Result<Vec<u8>> {
+    let length = bounded(length)?;
+    let mut bytes = Vec::new();
+    read_up_to(stream, length, &mut bytes).await?;
+    Ok(bytes)
+}
+
+fn bounded(length: u32) -> io::Result<usize> {
     let length = length as usize;
     if length > FRAME_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes, and at most {FRAME_MAX} are taken")));
     }
-    // Memory is taken as bytes come, not as they are promised.
+    Ok(length)
+}
+
+/// Reads until there are `length` bytes. Memory is taken as bytes come, not as they are promised.
+async fn read_up_to(stream: &mut Stream, length: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let missing = length - bytes.len();
+    stream.take(missing as u64).read_to_end(bytes).await?;
+    if bytes.len() < length { Err(io::Error::new(io::ErrorKind::UnexpectedEof, CutShort)) } else { Ok(()) }
+}
+
+/// A question, and the room that it takes.
+async fn read_question(stream: &mut Stream, length: u32, room: &Room) -> io::Result<(Vec<u8>, Option<OwnedSemaphorePermit>)> {
+    let length = bounded(length)?;
     let mut bytes = Vec::new();
-    stream.take(length as u64).read_to_end(&mut bytes).await?;
-    if bytes.len() < length { Err(io::Error::new(io::ErrorKind::UnexpectedEof, CutShort)) } else { Ok(bytes) }
+    read_up_to(stream, length.min(SMALL), &mut bytes).await?;
+    let mut taken: Option<OwnedSemaphorePermit> = None;
+    while bytes.len() < length {
+        let piece = timeout(FIRST, room.pieces.clone().acquire_owned()).await;
+        let piece = piece.map_err(|_| io::Error::from(io::ErrorKind::QuotaExceeded))?.expect("nobody closes it");
+        match &mut taken {
+            Some(taken) => taken.merge(piece),
+            None => taken = Some(piece),
+        }
+        read_up_to(stream, length.min(bytes.len() + PIECE), &mut bytes).await?;
+    }
+    Ok((bytes, taken))
 }
 
 /// A frame that is not whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the frame was cut short")]
 struct CutShort;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::keyring::Key;
+    use crate::wire::KeyCommand;
+
+    fn frame(envelope: &Envelope, key: usize) -> Vec<u8> {
+        let question = wire::encode(&Question::Keys(KeyCommand::Install(vec![0; key])));
+        let frame = wire::wrap(envelope.label, envelope.keyring.as_ref(), Kind::Question, &question);
+        [&(frame.len() as u32).to_be_bytes()[..], &frame].concat()
+    }
+
+    #[tokio::test]
+    async fn what_strangers_send_takes_bounded_room_and_small_questions_need_none() {
+        const PIECES: usize = 4;
+        let envelope = Arc::new(Envelope { label: 7, keyring: Some(crate::keyring::Keyring::new(Key::generate())) });
+        let room = Arc::new(Room { pieces: Arc::new(Semaphore::new(PIECES)) });
+        let asked = |room: &Arc<Room>| -> (DuplexStream, tokio::task::JoinHandle<io::Result<Asked>>) {
+            let (near, far) = tokio::io::duplex(PIECE);
+            let (envelope, room) = (envelope.clone(), room.clone());
+            (near, tokio::spawn(async move { question(&envelope, "lan:dc1", &room, &mut (Box::new(far) as Stream)).await }))
+        };
+        let (mut stranger, held) = asked(&room);
+        let promised = [&(FRAME_MAX as u32).to_be_bytes()[..], &vec![0; SMALL + (PIECES - 1) * PIECE + 1]].concat();
+        stranger.write_all(&promised).await.unwrap();
+        while room.pieces.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (mut small, answer) = asked(&room);
+        small.write_all(&frame(&envelope, 100)).await.unwrap();
+        assert!(matches!(answer.await.unwrap(), Ok(Asked::Question(..))), "a small question needs no room");
+        let (mut large, answer) = asked(&room);
+        let bytes = frame(&envelope, SMALL + PIECE);
+        let written = tokio::spawn(async move { large.write_all(&bytes).await.map(|()| large) });
+        drop(stranger);
+        assert!(matches!(held.await.unwrap(), Ok(Asked::Dropped(Dropped::Malformed, None))));
+        let _large = written.await.unwrap().unwrap();
+        assert!(matches!(answer.await.unwrap(), Ok(Asked::Question(..))), "there is room for a large one when the stranger has gone");
+        assert_eq!(room.pieces.available_permits(), PIECES, "all room is free again");
+    }
+}
