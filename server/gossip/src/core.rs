@@ -349,8 +349,8 @@ impl Core {
     /// Whether it is the member at `itself` that says this, and is up but not shown: old news bring nobody back, and
     /// whoever was forgotten may have lived on.
     fn is_back(&self, record: &Arc<Record>, itself: Id) -> bool {
-        let here = record.id == itself && self.peers.is_up(itself.address) && !self.entries.contains(&record.name);
-        here && self.inbox.lock().note_again(record)
+        let here = record.id == itself && self.peers.is_up(itself.address);
+        here && self.inbox.lock().note_again(record, self.entries.contains(&record.name))
     }
 
     /// Whether this is the first meeting with the member that sent `state` and with all that it knows.

@@ -194,6 +194,33 @@ fn of_two_that_come_with_one_name_the_first_is_let_in() {
     assert!(one.refuse(&second).is_some_and(|why| why.contains("belongs to a living node at 10.0.0.5:8301")));
 }
 
+#[test]
+fn of_two_dead_ones_with_one_name_the_later_one_is_shown_and_a_living_one_before_both() {
+    let (mut one, mut two) = acquainted();
+    let dead = |number: u8, bump| Record { name: "n5".into(), id: Id { bump, ..record(number).id }, ..record(number) };
+    let gone = |record: Record| (Arc::new(record), Status::Failed, None);
+    let state = |by: &Core, record| State { members: vec![gone(record)], probed: Vec::new(), ..by.state(false) };
+    one.merge(NOW, state(&two, dead(5, BEGUN + 2)));
+    two.merge(NOW, state(&one, dead(6, BEGUN + 1)));
+    let shown = |core: &Core| core.members().into_iter().find(|member| member.name == "n5").map(|member| (member.node_id, member.status));
+    for round in 0..4 {
+        two.merge(NOW, one.state(false));
+        one.merge(NOW, two.state(false));
+        for core in [&one, &two] {
+            assert_eq!(shown(core), Some(("id5".to_owned(), Status::Failed)), "round {round}");
+        }
+    }
+    // Its clock is behind, and it is there.
+    let living = Core::new(dead(7, BEGUN), Timing::lan(), "lan:dc1", None, 0, 7);
+    assert_eq!(one.refuse(&living.state(true)), None);
+    one.merge(NOW, living.state(true));
+    two.merge(NOW, one.state(false));
+    two.merge(NOW, living.state(false));
+    for core in [&one, &two] {
+        assert_eq!(shown(core), Some(("id7".to_owned(), Status::Alive)));
+    }
+}
+
 /// Every description that a member holds could have been said by a member.
 fn is_sane(core: &Core) -> bool {
     let state = core.state(false);

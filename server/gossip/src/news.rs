@@ -99,7 +99,8 @@ impl Inbox {
                 tracing::warn!(name = %record.name, address = %record.id.address, "another node uses the name of a living one; the first one keeps it: give each node a name of its own");
                 return false;
             }
-            if same && known.record.age() >= record.age() {
+            // Of two that are gone the later one counts.
+            if known.record.age() >= record.age() {
                 return false;
             }
         } else if self.known.len() >= MEMBERS_MAX {
@@ -114,10 +115,11 @@ impl Inbox {
         true
     }
 
-    /// Takes note of what was known of a member of which nobody is shown; true when it is the same one.
-    pub(crate) fn note_again(&mut self, record: &Arc<Record>) -> bool {
-        let known = self.known.get_mut(&record.name).filter(|known| !known.alive && known.record.is_same(record));
-        known.map(|known| known.record = record.clone()).is_some()
+    /// Takes note of what a member that is up says of itself, however old it is, if nobody else has its name: it was
+    /// forgotten, or has the name of one that is gone.
+    pub(crate) fn note_again(&mut self, record: &Arc<Record>, shown: bool) -> bool {
+        let fits = |known: &&mut Known| !known.alive && !(shown && known.record.is_same(record));
+        self.known.get_mut(&record.name).filter(fits).map(|known| known.record = record.clone()).is_some()
     }
 
     /// What was said of members that nobody is to show any more.

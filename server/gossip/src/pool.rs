@@ -49,6 +49,12 @@ const RESOLVE: Duration = Duration::from_secs(2);
 /// Dropped packets are told in the log at most each so often.
 const COMPLAIN: Duration = Duration::from_secs(10);
 
+/// So many errors of the socket for datagrams in a row are those of datagrams; beyond them there is a pause after each.
+const RECEIVE_AT_ONCE: u32 = 64;
+
+/// See [`RECEIVE_AT_ONCE`].
+const RECEIVE_PAUSE: Duration = Duration::from_millis(100);
+
 /// One agent's part in one pool. Clones share it.
 #[derive(Clone)]
 pub struct Pool {
@@ -328,15 +334,22 @@ impl Pool {
 
     async fn receive(self) {
         let mut buffer = vec![0; 64 << 10];
+        let mut failures = 0u32;
         loop {
             let (length, from) = match self.shared.datagrams.receive(&mut buffer).await {
                 Ok(received) => received,
                 Err(error) => {
                     // Such as the refusal of an earlier datagram: not this socket's fault.
                     tracing::debug!(%error, "a datagram was not received");
+                    // One that does not go away is asked for now and then only.
+                    failures = failures.saturating_add(1);
+                    if failures > RECEIVE_AT_ONCE {
+                        sleep(RECEIVE_PAUSE).await;
+                    }
                     continue;
                 }
             };
+            failures = 0;
             counter!("consul_gossip_datagrams_received").increment(1);
             if let Err(dropped) = self.drive(|core, now| core.datagram(now, &buffer[..length])) {
                 self.complain(dropped, from);
