@@ -88,7 +88,15 @@ fn keyring(config: &Config, file: Option<&std::path::Path>) -> anyhow::Result<Op
         _ => None,
     };
     let configured = config.cluster.encrypt.as_deref().map(Key::from_base64).transpose().context("`encrypt`")?;
+    if let (Some(file), true) = (file, is_unused(configured.as_ref(), kept.as_ref())) {
+        tracing::warn!(file = %file.display(), "`encrypt` is none of the keys that are kept in this file, and is not used: the kept ones are; add it to every member with `lictor keyring -install`, or correct the configuration");
+    }
     Ok(kept.or_else(|| configured.map(Keyring::new)))
+}
+
+/// Whether a key is configured that the keys that were kept don't have.
+fn is_unused(configured: Option<&Key>, kept: Option<&Keyring>) -> bool {
+    configured.zip(kept).is_some_and(|(key, kept)| !kept.keys().contains(key))
 }
 
 /// Brings the servers of this datacenter into the pool between datacenters, so that it is enough for
@@ -171,5 +179,21 @@ async fn leave_quorum(service: &Service, consensus: &Consensus) {
             return;
         }
         sleep(QUORUM_LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configured_key_that_was_never_in_use_is_noticed() {
+        let (old, new, strange) = (Key::generate(), Key::generate(), Key::generate());
+        let kept = Keyring::from_keys(vec![new.clone(), old.clone()]);
+        for key in [&old, &new] {
+            assert!(!is_unused(Some(key), kept.as_ref()), "the key was changed while it ran");
+        }
+        assert!(is_unused(Some(&strange), kept.as_ref()));
+        assert!(!is_unused(Some(&strange), None) && !is_unused(None, kept.as_ref()), "there is nothing to differ from");
     }
 }
