@@ -79,6 +79,7 @@ pub(crate) const CATALOG: &[Series] = &[
         labels: &["reason"],
         help: "What was dropped: malformed, oversized, replayed, of another pool, sealed with an unknown key, out of bounds (parts of a packet as well), or one connection too many from an address (crowded)",
     },
+    series(Counter, "consul_gossip_joins_failed", "Addresses that this node was to join by, in vain"),
     series(Counter, "consul_gossip_joins_refused", "Members that were not let in"),
     series(Counter, "consul_gossip_name_conflicts", "Times that a node used a living one's name or node id"),
     series(Counter, "consul_gossip_probes_failed", "Probes that were not answered in time"),

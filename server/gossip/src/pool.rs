@@ -177,7 +177,10 @@ impl Pool {
             match result {
                 Ok(Met::Another) => report.joined += 1,
                 Ok(Met::Itself) => report.own.push(address),
-                Err(why) => report.failed.push((address, why)),
+                Err(why) => {
+                    counter!("consul_gossip_joins_failed").increment(1);
+                    report.failed.push((address, why));
+                }
             }
         }
         report

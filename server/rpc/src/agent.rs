@@ -224,7 +224,7 @@ impl AgentService for Face {
         answer(async {
             let (caller, v1::JoinRequest { addresses, pool }) = open(request)?;
             let report = self.service.join(&caller, pool_kind(pool)?, &addresses).await?;
-            Ok(v1::JoinResponse { joined: report.joined as u32, failed: report.failed.into_iter().collect() })
+            Ok(v1::JoinResponse { joined: report.joined as u32, failed: report.failed.into_iter().collect(), own: report.own })
         })
         .await
     }

@@ -27,15 +27,20 @@ pub(crate) struct Join {
 impl Join {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let pool = if self.wan { v1::Pool::Wan } else { v1::Pool::Lan };
-        let v1::JoinResponse { joined, failed } =
+        let v1::JoinResponse { joined, failed, own } =
             self.connection.client_of_this_agent("join").await?.agent().join(&self.addresses, pool).await?;
         for (address, why) in &failed {
             complain!("Error joining address '{address}': {why}");
         }
-        if joined == 0 {
+        for address in &own {
+            complain!("'{address}' is this agent's own address; give the address of another member to join one");
+        }
+        if joined == 0 && own.is_empty() {
             bail!("nobody has let this agent in");
         }
-        print_line(format_args!("Successfully joined cluster by contacting {joined} nodes."))?;
+        if joined > 0 {
+            print_line(format_args!("Successfully joined cluster by contacting {joined} nodes."))?;
+        }
         Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
