@@ -118,7 +118,7 @@ impl Inbox {
     /// Takes note of what a member that is up says of itself, however old it is, if nobody else has its name: it was
     /// forgotten, or has the name of one that is gone.
     pub(crate) fn note_again(&mut self, record: &Arc<Record>, shown: bool) -> bool {
-        let fits = |known: &&mut Known| !known.alive && !(shown && known.record.is_same(record));
+        let fits = |known: &&mut Known| !(known.alive || shown && known.record.is_same(record));
         self.known.get_mut(&record.name).filter(fits).map(|known| known.record = record.clone()).is_some()
     }
 
