@@ -48,15 +48,19 @@ impl<'a> Events<'a> {
     }
 
     /// Lists the latest events that concern the agent, or a server of `datacenter` unless that is empty,
-    /// oldest first; only those called `name`, unless it is empty.
+    /// by Lamport time; only those called `name`, unless it is empty.
     pub async fn list(&self, name: &str, datacenter: &str) -> Result<Vec<v1::Event>, Error> {
-        let request = v1::EventServiceListRequest { name: name.to_owned(), datacenter: datacenter.to_owned() };
-        let send = |channel, request| async move { EventServiceClient::new(channel).list(request).await };
-        let v1::EventServiceListResponse { events } = self.pool.call(request, send).await?;
-        Ok(events)
+        Ok(self.listed(name, datacenter).await?.events)
     }
 
-    /// Events from now on, or from after the event `after_id`, as the agent sees them, or a server of
+    /// The same with the id of the event that came last, after which [`Events::subscribe`] goes on without a gap.
+    pub async fn listed(&self, name: &str, datacenter: &str) -> Result<v1::EventServiceListResponse, Error> {
+        let request = v1::EventServiceListRequest { name: name.to_owned(), datacenter: datacenter.to_owned() };
+        let send = |channel, request| async move { EventServiceClient::new(channel).list(request).await };
+        self.pool.call(request, send).await
+    }
+
+    /// Events from now on, or from after the event `after_id`, as they come to the agent, or to a server of
     /// `datacenter` unless that is empty.
     pub async fn subscribe(&self, name: &str, after_id: &str, datacenter: &str) -> Result<EventStream, Error> {
         let (name, after_id, datacenter) = (name.to_owned(), after_id.to_owned(), datacenter.to_owned());

@@ -86,6 +86,18 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Counter, "consul_gossip_probes_by_stream", "Probes that were answered over TCP alone: UDP does not get through"),
     series(Counter, "consul_gossip_suspected", "Times that another node told this one that it suspects it"),
     series(Counter, "consul_gossip_refutations", "Times that this node was held for dead and said that it lives"),
+    series(
+        Counter,
+        "consul_gossip_events_refused",
+        "Events that were refused when they were fired: too large, too many on their way, or wrong",
+    ),
+    series(Counter, "consul_gossip_events_late", "Events dropped because they came so late that they may have come before"),
+    series(
+        Counter,
+        "consul_gossip_events_held",
+        "Events not passed on because too many were on their way: others hear of them when they compare",
+    ),
+    series(Counter, "consul_gossip_events_missed", "Events that came faster than this agent read them, and are not listed here"),
     Series { name: "consul_gossip_health", kind: Gauge, labels: &["pool"], help: "How this node rates its own health: 0 is well" },
     // requests
     series(Counter, "consul_rpc_query", "Reads, by any face"),

@@ -118,6 +118,9 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     // Before the agent's first comparison with the catalog, which removes what it does not know.
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
+    if pools.is_some() {
+        tasks.spawn(service.follow_events(core.clone())?);
+    }
     if let Some(forward) = forward_known {
         tasks.spawn(rpc::exec::follow(service.clone(), forward, config.remote_exec, shutdown.token().child_token())?);
     }

@@ -3,6 +3,7 @@
 mod agent;
 mod blocking;
 mod catalog;
+mod event;
 mod general;
 mod kv;
 mod lists;

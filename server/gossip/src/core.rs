@@ -6,6 +6,7 @@
 
 mod admission;
 mod calls;
+mod events;
 mod probes;
 mod reap;
 mod records;
@@ -25,7 +26,7 @@ use rand::{RngExt, SeedableRng};
 use crate::bounds::{self, Horizon};
 use crate::coordinate::{Coordinate, Vivaldi};
 use crate::entries::Entries;
-use crate::event::{self, Event, Events, NewEvent};
+use crate::event::{Arrived, Events};
 use crate::keyring::Keyring;
 use crate::member::{Entry, Id, Member, RECORD_MAX, Record, Status};
 use crate::news::{Inbox, MEMBERS_MAX, Reader};
@@ -46,7 +47,9 @@ pub(crate) enum Output {
     /// Tell that the members are not what they were.
     Changed,
     /// Tell of an event.
-    Event(Event),
+    Event(Arrived),
+    /// Tell that events were dropped because they may have come before, and that others were not passed on.
+    EventsDropped { late: u64, held: u64 },
     /// Ask this life by stream whether it is there, for so long, and tell [`Core::stream_answered`].
     Ask(Id, Option<Incarnation>, Duration),
     /// Tell that this member answers by stream and that datagrams don't get through to it.
@@ -203,6 +206,7 @@ impl Core {
         {
             self.am_suspected(incarnation);
         }
+        self.make_room();
         let result = self.probing.handle_data(&sifted.packet, &mut self.runtime);
         self.settle(Some(datagram.coordinate));
         if let Some(count) = count {
@@ -353,26 +357,6 @@ impl Core {
         here && self.inbox.lock().note_again(record, self.entries.contains(&record.name))
     }
 
-    /// Whether this is the first meeting with the member that sent `state` and with all that it knows.
-    fn is_stranger(&self, state: &State) -> bool {
-        let mut others = state.members.iter().map(|(record, ..)| record).chain([&state.from]);
-        !others.any(|record| record.name != self.me.name && self.entries.contains(&record.name))
-    }
-
-    /// Takes over events. They are news when two meet again: they belong to one pool, and one of them was cut off
-    /// when it happened. When they meet for the first time, what happened before is the history of the pool that
-    /// is joined, and none of its members' business where the newcomer has been.
-    fn take_events(&mut self, events: Vec<Event>, stranger: bool, joins_here: bool) {
-        if stranger && joins_here {
-            return;
-        }
-        for event in events {
-            if self.inbox.lock().take_event(&event) && !stranger {
-                self.outputs.push(Output::Event(event));
-            }
-        }
-    }
-
     /// Says something else of oneself.
     pub(crate) fn set_tags(&mut self, now: Duration, tags: BTreeMap<String, String>) -> Result<(), String> {
         let record = Record { tags, version: self.me.version + 1, ..(*self.me).clone() };
@@ -385,26 +369,6 @@ impl Core {
         self.tell_of_me();
         self.settle(None);
         Ok(())
-    }
-
-    /// Fires an event.
-    pub(crate) fn fire(&mut self, now: Duration, new: NewEvent) -> Result<Event, String> {
-        if let Some(refusal) = event::refuse(&new) {
-            return Err(refusal);
-        }
-        self.now = now;
-        let NewEvent { name, payload, node_filter, service_filter, tag_filter } = new;
-        let ltime = self.inbox.lock().events.tick();
-        let mut id: [u8; 16] = self.rng.random();
-        // The marks of a random UUID (RFC 9562, §5.4).
-        id[6] = id[6] & 0x0f | 0x40;
-        id[8] = id[8] & 0x3f | 0x80;
-        let event = Event { id, ltime, name, payload, node_filter, service_filter, tag_filter };
-        let bytes = wire::encode(&News::Event(event.clone()));
-        self.probing.add_broadcast(&bytes).map_err(|error| format!("the event can't be sent: {error}"))?;
-        let _ = self.probing.broadcast(&mut self.runtime);
-        self.settle(None);
-        Ok(event)
     }
 
     /// Says that this member goes. It still answers until [`Core::depart`].
@@ -446,16 +410,6 @@ impl Core {
         let mut entries: Vec<&Entry> = self.entries.values().collect();
         entries.sort_unstable_by(|one, other| one.record.name.cmp(&other.record.name));
         entries.into_iter().map(Entry::member).collect()
-    }
-
-    /// The events that are kept, oldest first.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        self.inbox.lock().events.kept().cloned().collect()
-    }
-
-    /// Where the Lamport clock stands.
-    pub(crate) fn clock(&self) -> u64 {
-        self.inbox.lock().events.clock()
     }
 
     /// This member's own coordinate.
@@ -545,7 +499,7 @@ impl Core {
             for news in news {
                 quiet = false;
                 match news {
-                    News::Event(event) => self.outputs.push(Output::Event(event)),
+                    News::Event(_) => {}
                     News::Record(record) => self.take_record(record, None),
                     News::Suspicion(suspicion) => self.confirmed(suspicion.of.address),
                 }
@@ -554,6 +508,7 @@ impl Core {
                 break;
             }
         }
+        self.tell_events();
         self.reconfigure();
     }
 

@@ -1,6 +1,11 @@
 //! Events: small messages that every member gets once, in the order of a Lamport clock (Lamport 1978).
+//!
+//! Two orders meet here. By Lamport time all members agree on, and it is what they compare with each other. In the
+//! order of arrival each member counts for itself: whoever follows events goes on behind the last number it
+//! has read, and misses none, because a late one has a later number whatever its time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +15,17 @@ pub const PAYLOAD_MAX: usize = 512;
 /// Largest name, and largest of each filter, in bytes.
 pub(crate) const NAME_MAX: usize = 128;
 
-/// Events that are kept for those who ask later.
-pub(crate) const KEPT: usize = 256;
+/// Events that are told when two members compare what they know: the latest by Lamport time.
+const KEPT: usize = 256;
 
-/// How far behind the clock an event may be and still be new: what is older may have been seen and
-/// forgotten.
-const WINDOW: u64 = 512;
+/// Events that are kept for those who follow them here: a storm may come faster than it is read.
+const RECENT: usize = 1024;
+
+/// Events that are known to have come: more than a fleet fires in the seconds for which one is on its way.
+const SEEN_MAX: usize = 8192;
+
+/// Events that wait to be passed on. Each of them is sent some dozens of times, so more would take minutes.
+pub(crate) const QUEUED_MAX: usize = 1024;
 
 /// An event to be fired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,17 +61,58 @@ pub struct Event {
     pub tag_filter: String,
 }
 
+/// An event as it has come to this member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Counts this member's events in the order in which they came, from 1.
+    pub number: u64,
+    /// Whether it is to be acted on. What happened before this member met its pool is not: it is only shown.
+    pub news: bool,
+    /// What has come.
+    pub event: Arc<Event>,
+}
+
+/// Where an event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was fired here.
+    Own,
+    /// Another member tells it.
+    Other,
+    /// Another member tells it, of a time in which this one was not there.
+    History,
+}
+
+/// What tells events apart, in the order that all members agree on.
+type Key = (u64, [u8; 16]);
+
+fn key(event: &Event) -> Key {
+    (event.ltime, event.id)
+}
+
 /// The events of a pool as one member sees them.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     clock: u64,
-    seen: BTreeSet<(u64, [u8; 16])>,
-    kept: BTreeMap<(u64, [u8; 16]), Event>,
+    /// Up to here events are history; before it has met anybody, all that others tell is.
+    history: u64,
+    met: bool,
+    seen: BTreeSet<Key>,
+    /// The latest that had to be forgotten to have come. What is not later may have come before.
+    forgotten: Option<Key>,
+    /// Taken, and not numbered so far.
+    taken: Vec<(bool, Arc<Event>)>,
+    kept: BTreeMap<Key, Arc<Event>>,
+    recent: VecDeque<Arrived>,
+    arrived: u64,
+    late: u64,
 }
 
 impl Events {
+    /// The clock goes on where an earlier life of this member has left it; what that life may have acted on is
+    /// history.
     pub(crate) fn new(clock: u64) -> Self {
-        Events { clock, ..Events::default() }
+        Events { clock, history: clock, ..Events::default() }
     }
 
     /// The next time of one's own.
@@ -79,26 +130,83 @@ impl Events {
         self.clock = self.clock.max(clock);
     }
 
-    /// Takes an event; true when it is new here.
-    pub(crate) fn take(&mut self, event: &Event) -> bool {
-        let key = (event.ltime, event.id);
-        if event.ltime.saturating_add(WINDOW) < self.clock || !self.seen.insert(key) {
+    /// A member has told what it keeps. True at the first time: all of `told` is history. Whoever `joins` brings
+    /// what happened where it was before to nobody: it is no business of the others.
+    pub(crate) fn meet(&mut self, told: &[Event], joins: bool) -> bool {
+        if std::mem::replace(&mut self.met, true) {
             return false;
         }
-        self.witness(event.ltime);
-        while self.seen.len() > WINDOW as usize {
-            self.seen.pop_first();
-        }
-        self.kept.insert(key, event.clone());
-        while self.kept.len() > KEPT {
-            self.kept.pop_first();
+        let latest = told.iter().map(|event| event.ltime).max().unwrap_or_default();
+        self.history = self.history.max(latest);
+        if joins {
+            self.kept.clear();
         }
         true
     }
 
-    /// What is kept, oldest first.
+    /// Takes an event; true when it is new here. It is there once [`Events::arrive`] was called.
+    pub(crate) fn take(&mut self, event: &Event, origin: Origin) -> bool {
+        let key = key(event);
+        // An own one is new whatever its time: its id was drawn a moment ago.
+        if origin != Origin::Own && self.forgotten.is_some_and(|forgotten| key <= forgotten) {
+            self.late += 1;
+            return false;
+        }
+        if !self.seen.insert(key) {
+            return false;
+        }
+        self.witness(event.ltime);
+        while self.seen.len() > SEEN_MAX {
+            self.forgotten = self.seen.pop_first().max(self.forgotten);
+        }
+        let news = match origin {
+            Origin::Own => true,
+            Origin::Other => self.met && event.ltime > self.history,
+            Origin::History => false,
+        };
+        self.taken.push((news, Arc::new(event.clone())));
+        true
+    }
+
+    /// Numbers what was taken since the last call. What has come at once is put into the order of its time.
+    pub(crate) fn arrive(&mut self) -> Vec<Arrived> {
+        let mut taken = std::mem::take(&mut self.taken);
+        taken.sort_by_key(|(_, event)| key(event));
+        let arrived: Vec<Arrived> =
+            taken.into_iter().zip(self.arrived + 1..).map(|((news, event), number)| Arrived { number, news, event }).collect();
+        for arrived in &arrived {
+            self.arrived = arrived.number;
+            self.kept.insert(key(&arrived.event), arrived.event.clone());
+            if self.kept.len() > KEPT {
+                self.kept.pop_first();
+            }
+            self.recent.push_back(arrived.clone());
+            if self.recent.len() > RECENT {
+                self.recent.pop_front();
+            }
+        }
+        arrived
+    }
+
+    /// What is told to others, the earliest first.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Event> {
-        self.kept.values()
+        self.kept.values().map(|event| &**event)
+    }
+
+    /// What has come after the event `number`, in the order in which it came, as far as it is there.
+    pub(crate) fn since(&self, number: u64) -> Vec<Arrived> {
+        let from = self.recent.partition_point(|arrived| arrived.number <= number);
+        self.recent.range(from..).cloned().collect()
+    }
+
+    /// The number of the last event that has come.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    /// How many events were dropped since the last call because they may have come before.
+    pub(crate) fn late(&mut self) -> u64 {
+        std::mem::take(&mut self.late)
     }
 }
 
@@ -130,47 +238,4 @@ pub(crate) fn refuse(event: &NewEvent) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(ltime: u64, id: u8) -> Event {
-        Event {
-            id: [id; 16],
-            ltime,
-            name: "deploy".into(),
-            payload: Vec::new(),
-            node_filter: String::new(),
-            service_filter: String::new(),
-            tag_filter: String::new(),
-        }
-    }
-
-    #[test]
-    fn an_event_is_taken_once_and_moves_the_clock() {
-        let mut events = Events::default();
-        assert!(events.take(&event(7, 1)));
-        assert!(!events.take(&event(7, 1)), "the same again");
-        assert!(events.take(&event(7, 2)), "another one of the same time");
-        assert_eq!(events.tick(), 8);
-    }
-
-    #[test]
-    fn a_replayed_old_event_is_not_taken_again_and_the_ring_is_bounded() {
-        let mut events = Events::default();
-        for ltime in 1..=2000 {
-            assert!(events.take(&event(ltime, 1)));
-        }
-        assert!(!events.take(&event(3, 1)), "it was seen and forgotten");
-        let kept: Vec<u64> = events.kept().map(|event| event.ltime).collect();
-        assert_eq!((kept.len(), kept[0], kept[KEPT - 1]), (KEPT, 2000 - KEPT as u64 + 1, 2000));
-        assert!(events.seen.len() <= WINDOW as usize);
-    }
-
-    #[test]
-    fn what_is_too_large_is_refused_with_the_bound() {
-        let large = NewEvent { name: "a".into(), payload: vec![0; PAYLOAD_MAX + 1], ..NewEvent::default() };
-        assert!(refuse(&large).unwrap().contains("at most 512"));
-        assert!(refuse(&NewEvent::default()).unwrap().contains("needs a name"));
-        assert_eq!(refuse(&NewEvent { name: "a".into(), ..NewEvent::default() }), None);
-    }
-}
+mod tests;

@@ -144,7 +144,7 @@ fn a_forged_clock_stops_no_events() {
     one.merge(NOW, two.state(false));
     two.merge(NOW, one.state(false));
     for member in [&one, &two] {
-        let kept = member.events();
+        let kept = kept(member);
         assert!(fired.iter().all(|event| kept.contains(event)), "all of them are here: {kept:?}");
         assert!(member.clock() < 100);
     }
@@ -158,8 +158,17 @@ fn fire(core: &mut Core, name: &str) -> Event {
     core.fire(NOW, NewEvent { name: name.into(), ..NewEvent::default() }).unwrap()
 }
 
+/// Everything that has come.
+fn kept(core: &Core) -> Vec<Event> {
+    core.events_since(0).0.into_iter().map(|arrived| (*arrived.event).clone()).collect()
+}
+
+/// What was told since the last call.
 fn events(core: &mut Core) -> Vec<String> {
-    core.outputs().into_iter().filter_map(|output| if let Output::Event(event) = output { Some(event.name) } else { None }).collect()
+    core.outputs()
+        .into_iter()
+        .filter_map(|output| if let Output::Event(arrived) = output { arrived.news.then(|| arrived.event.name.clone()) } else { None })
+        .collect()
 }
 
 #[test]
@@ -176,11 +185,52 @@ fn events_from_before_a_first_meeting_are_history_and_those_of_a_separation_are_
     one.merge(NOW, asked);
     late.merge(NOW, one.state(false));
     assert_eq!((events(&mut one), events(&mut late)), (vec![], vec![]), "neither acts on what the other one did before");
-    assert!(late.events().iter().any(|event| event.name == "yesterday"), "it is in the history");
+    assert!(kept(&late).iter().any(|event| event.name == "yesterday"), "it is in the history");
     // Both are cut off from each other for a while.
     fire(&mut late, "meanwhile");
     one.merge(NOW, State { joining: true, ..late.state(true) });
-    assert!(events(&mut one).contains(&"meanwhile".to_owned()), "this one was missed, and is made up for");
+    assert_eq!(events(&mut one), ["meanwhile"], "this one was missed, and is made up for; what was before the meeting is not");
+}
+
+#[test]
+fn events_from_before_a_first_meeting_are_history_in_datagrams_as_well() {
+    let (mut one, mut two) = acquainted();
+    let fired: Vec<Event> = (0..300).map(|_| fire(&mut one, "yesterday")).collect();
+    let mut late = core(3);
+    one.merge(NOW, late.state(true));
+    let told = |event: &Event, to: &Core, count| datagram(&record(1), to, count, &News::Event(event.clone()));
+    late.datagram(NOW, &told(&fired[1], &late, 1)).unwrap();
+    assert!(events(&mut late).is_empty(), "it has come before the answer of who was asked");
+    late.merge(NOW, one.state(false));
+    for (at, event) in fired.iter().enumerate() {
+        late.datagram(NOW, &told(event, &late, 2 + at as u32)).unwrap();
+    }
+    assert!(events(&mut late).is_empty(), "those that are told no more in comparisons are on their way yet");
+    let new = fire(&mut one, "today");
+    late.datagram(NOW, &told(&new, &late, 1000)).unwrap();
+    assert_eq!(events(&mut late), ["today"]);
+    two.merge(NOW, one.state(false));
+    assert!(events(&mut two).contains(&"today".to_owned()));
+}
+
+#[test]
+fn events_that_nobody_is_there_for_wait_in_no_queue_and_the_queue_is_bounded() {
+    let mut alone = core(1);
+    for _ in 0..5000 {
+        fire(&mut alone, "deploy");
+    }
+    let room = alone.make_room();
+    let (mut one, _two) = acquainted();
+    assert!(room >= one.make_room(), "nothing waits: {room}");
+    let large = NewEvent { name: "deploy".into(), payload: vec![7; 512], ..NewEvent::default() };
+    let refusal = (0..5000).find_map(|_| one.fire(NOW, large.clone()).err());
+    assert!(matches!(refusal, Some(crate::Error::Busy(why)) if why.contains("fire it again")));
+    one.outputs();
+    let other = Event { id: [9; 16], ..fire(&mut core(2), "other") };
+    one.datagram(NOW, &datagram(&record(2), &one, 9, &News::Event(other))).unwrap();
+    let outputs = one.outputs();
+    assert!(outputs.iter().any(|output| matches!(output, Output::Event(arrived) if arrived.news && arrived.event.name == "other")));
+    assert!(outputs.iter().any(|output| matches!(output, Output::EventsDropped { held: 1, .. })), "it is here, and not passed on");
 }
 
 #[test]

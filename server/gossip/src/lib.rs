@@ -39,10 +39,10 @@ mod simulation;
 mod tests;
 
 pub use coordinate::Coordinate;
-pub use event::{Event, NewEvent, PAYLOAD_MAX};
+pub use event::{Arrived, Event, NewEvent, PAYLOAD_MAX};
 pub use keyring::{BadKey, Key, Keyring};
 pub use member::{Member, Status};
 pub use options::{Error, JoinReport, KeyAnswers, KeyOperation, Options};
-pub use pool::Pool;
+pub use pool::{Feed, Pool, Recent};
 pub use sockets::Sockets;
 pub use timing::Timing;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::bounds::{self, Horizon};
 use crate::entries::Entries;
-use crate::event::{Event, Events};
+use crate::event::{Event, Events, Origin};
 use crate::member::{Id, Record};
 use crate::suspicions::Suspicions;
 use crate::wire::{self, News};
@@ -27,6 +27,10 @@ pub(crate) struct Inbox {
     pub(crate) suspicions: Suspicions,
     pub(crate) news: Vec<News>,
     pub(crate) horizon: Horizon,
+    /// How many more events may wait to be passed on.
+    pub(crate) room: usize,
+    /// Events that were not passed on, until it is told.
+    pub(crate) held: u64,
     /// Something that was not believed, until it is told.
     pub(crate) refused: Option<&'static str>,
 }
@@ -65,11 +69,14 @@ impl BroadcastHandler<Id> for Reader {
     type Key = Key;
     type Error = Unreadable;
 
-    fn receive_item(&mut self, data: &[u8], _sender: Option<&Id>) -> Result<Option<Key>, Unreadable> {
+    fn receive_item(&mut self, data: &[u8], sender: Option<&Id>) -> Result<Option<Key>, Unreadable> {
         let news: News = wire::decode(data).map_err(|_| Unreadable)?;
         let mut inbox = self.inbox.lock();
         let key = match &news {
-            News::Event(event) => inbox.take_event(event).then_some(Key::Event(event.id)),
+            News::Event(event) => {
+                let origin = if sender.is_none() { Origin::Own } else { Origin::Other };
+                return Ok(inbox.take_event(event, origin).then_some(Key::Event(event.id)));
+            }
             News::Suspicion(suspicion) if inbox.is_refused(|inbox| bounds::refuse_id(&suspicion.of, &mut inbox.horizon)) => None,
             News::Suspicion(suspicion) => {
                 inbox.suspicions.take(suspicion).then_some(Key::Suspicion { of: suspicion.of.address, by: suspicion.by })
@@ -132,9 +139,16 @@ impl Inbox {
         !self.is_refused(|inbox| bounds::refuse(record, &mut inbox.horizon))
     }
 
-    /// Takes an event; true when it is new here.
-    pub(crate) fn take_event(&mut self, event: &Event) -> bool {
-        !self.is_refused(|inbox| bounds::refuse_event(event, inbox.events.clock())) && self.events.take(event)
+    /// Takes an event; true when it is to be passed on. Who hears of more than it can pass on leaves it to the others,
+    /// and to the next comparison.
+    fn take_event(&mut self, event: &Event, origin: Origin) -> bool {
+        if self.is_refused(|inbox| bounds::refuse_event(event, inbox.events.clock())) || !self.events.take(event, origin) {
+            return false;
+        }
+        let passed_on = self.room > 0;
+        self.room = self.room.saturating_sub(1);
+        self.held += u64::from(!passed_on);
+        passed_on
     }
 
     /// Notes what `check` finds wrong, if anything.

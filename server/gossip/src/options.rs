@@ -47,6 +47,9 @@ pub enum Error {
     /// The request can't be met. Nothing was changed.
     #[error("{0}")]
     Refused(String),
+    /// There is too much to do at the moment. Nothing was changed, and later it may be met.
+    #[error("{0}")]
+    Busy(String),
 }
 
 /// What became of an attempt to join.

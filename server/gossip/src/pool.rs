@@ -1,5 +1,6 @@
 //! A member at work: [`Core`](crate::core::Core) with a clock, sockets and tasks.
 
+mod events;
 mod guests;
 mod keys;
 
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use metrics::{counter, gauge};
 use net::{Datagrams, Listener, Network, Stream};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::coordinate::Coordinate;
 use crate::core::{Call, Core, LOOK, Output};
-use crate::event::{Event, NewEvent};
 use crate::member::{Id, Member, Record, Status};
 use crate::memory::{Memory, recall, replace};
 use crate::options::{Error, JoinReport, Options};
@@ -29,6 +29,7 @@ use crate::sockets::Sockets;
 use crate::stream::{self, Asked, Envelope, Room};
 use crate::timing::Timing;
 use crate::wire::{self, Dropped, Question, Reply};
+pub use events::{Feed, Recent};
 use guests::Guests;
 
 /// Connections that are answered at a time; more wait in the system's queue.
@@ -37,8 +38,6 @@ const CONNECTIONS_MAX: usize = 64;
 /// Connections that are answered at a time for one address: the others are left to others.
 const CONNECTIONS_EACH: usize = CONNECTIONS_MAX / 4;
 
-/// Events that a slow listener may be behind before it misses some.
-const EVENTS_QUEUED: usize = 256;
 
 /// Each so often what a restart needs is written, if it has changed.
 const REMEMBER: Duration = Duration::from_secs(5);
@@ -69,7 +68,8 @@ struct Shared {
     network: Network,
     datagrams: Box<dyn Datagrams>,
     changes: watch::Sender<u64>,
-    events: broadcast::Sender<Event>,
+    /// The number of the last event.
+    arrivals: watch::Sender<u64>,
     rescheduled: Notify,
     memory: Option<PathBuf>,
     keyring_file: Option<PathBuf>,
@@ -114,7 +114,7 @@ impl Pool {
             network: sockets.network,
             datagrams: sockets.datagrams,
             changes: watch::Sender::new(0),
-            events: broadcast::Sender::new(EVENTS_QUEUED),
+            arrivals: watch::Sender::new(0),
             rescheduled: Notify::new(),
             memory: options.memory,
             keyring_file: options.keyring_file,
@@ -242,22 +242,6 @@ impl Pool {
         self.drive(|core, now| core.set_tags(now, tags)).map_err(Error::Refused)
     }
 
-    /// Fires an event. It comes back by [`Pool::subscribe`] like everybody else's.
-    pub fn fire(&self, event: NewEvent) -> Result<Event, Error> {
-        self.drive(|core, now| core.fire(now, event)).map_err(Error::Refused)
-    }
-
-    /// The latest events, oldest first.
-    pub fn events(&self) -> Vec<Event> {
-        self.shared.core.lock().events()
-    }
-
-    /// Events from now on. A listener that is too slow is told how many it has missed, and finds
-    /// them in [`Pool::events`].
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.shared.events.subscribe()
-    }
-
     /// This member's place in the network.
     pub fn coordinate(&self) -> Coordinate {
         self.shared.core.lock().coordinate()
@@ -296,8 +280,9 @@ impl Pool {
                     Err(error) => tracing::debug!(%error, %to, "a datagram was not sent"),
                 },
                 Output::Changed => self.shared.changes.send_modify(|changes| *changes += 1),
-                // Without a listener nobody misses it.
-                Output::Event(event) => drop(self.shared.events.send(event)),
+                // Two that drive at once may come here in the other order.
+                Output::Event(arrived) => self.shared.arrivals.send_modify(|last| *last = arrived.number.max(*last)),
+                Output::EventsDropped { late, held } => self.complain_of_events(late, held),
                 Output::Ask(id, suspected, within) => self.ask_by_stream(id, suspected, within),
                 Output::StreamOnly(address) => self.warn_of_datagrams(address),
             }
@@ -363,11 +348,19 @@ impl Pool {
     /// Counts what was dropped, and tells of it now and then, for each reason.
     fn complain(&self, dropped: Dropped, from: impl std::fmt::Display) {
         counter!("consul_gossip_dropped", "reason" => dropped.as_str()).increment(1);
-        let mut told = self.shared.complaints.lock();
-        if told.get(dropped.as_str()).is_none_or(|last| last.elapsed() > COMPLAIN) {
-            told.insert(dropped.as_str(), Instant::now());
+        if self.is_time_to_complain(dropped.as_str()) {
             tracing::warn!(%from, pool = self.shared.label, reason = dropped.as_str(), detail = dropped.detail(), "gossip was dropped; it is counted in `consul_gossip_dropped`");
         }
+    }
+
+    /// Whether nothing was told of `what` for a while.
+    fn is_time_to_complain(&self, what: &'static str) -> bool {
+        let mut told = self.shared.complaints.lock();
+        let due = told.get(what).is_none_or(|last| last.elapsed() > COMPLAIN);
+        if due {
+            told.insert(what, Instant::now());
+        }
+        due
     }
 
     async fn keep_time(self) {

@@ -158,18 +158,20 @@ async fn an_event_reaches_every_member_once() {
     until("all see all", || pools.iter().all(|pool| pool.members().len() == 3)).await;
     let first = pools[1].fire(NewEvent { name: "deploy".into(), payload: b"42".to_vec(), ..NewEvent::default() }).unwrap();
     for listener in &mut listeners {
-        let event = tokio::time::timeout(Duration::from_secs(10), listener.recv()).await.unwrap().unwrap();
-        assert_eq!(event, first);
+        let event = tokio::time::timeout(Duration::from_secs(10), listener.next()).await.unwrap();
+        assert_eq!(*event, first);
     }
     let second = pools[2].fire(NewEvent { name: "again".into(), ..NewEvent::default() }).unwrap();
     assert!(second.ltime > first.ltime, "fired after the first was seen");
     for listener in &mut listeners {
-        let event = tokio::time::timeout(Duration::from_secs(10), listener.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(Duration::from_secs(10), listener.next()).await.unwrap();
         assert_eq!(event.name, "again", "the first one came once");
     }
     let late = start(options("d")).await;
     late.join(&address(&pools[0])).await;
-    assert_eq!(late.events().len(), 2, "who comes late finds them");
+    let found = late.events_since(0);
+    assert_eq!((found.events.len(), found.last, found.missed), (2, 2, 0), "who comes late finds them");
+    assert!(found.events.iter().all(|event| !event.news), "and does not act on them");
 }
 
 #[tokio::test]

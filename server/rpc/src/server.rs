@@ -2,7 +2,7 @@
 
 use proto::v1;
 use proto::v1::status_service_server::StatusService;
-use service::cluster::PAYLOAD_MAX;
+use service::event::PAYLOAD_MAX;
 use service::{Error, Limits};
 use state::lock::{SLOTS_MAX, WAITERS_MAX};
 use tonic::{Request, Response, Status};

@@ -3,6 +3,7 @@
 mod agent;
 mod catalog;
 mod client;
+mod event;
 mod face;
 mod holder;
 mod kv;

@@ -1,4 +1,4 @@
-//! The cluster as this agent sees it: members of its pools, events, and the quorum.
+//! The cluster as this agent sees it: members of its pools, and the quorum.
 
 pub mod membership;
 
@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use gossip::Pool;
-pub use gossip::{Coordinate, Event, JoinReport, Key, KeyAnswers, KeyOperation, Member, NewEvent, PAYLOAD_MAX, Status};
+pub use gossip::{Coordinate, JoinReport, Key, KeyAnswers, KeyOperation, Member, Status};
 
 use crate::error::{Error, Reason};
-use crate::exec;
 use crate::{Caller, Right, Service};
 
 /// The pools that this agent takes part in.
@@ -41,7 +40,7 @@ impl Service {
         self.inner.pools.as_ref()
     }
 
-    fn pool(&self, kind: PoolKind) -> Result<&Pool, Error> {
+    pub(crate) fn pool(&self, kind: PoolKind) -> Result<&Pool, Error> {
         let pools = self.pools().ok_or_else(|| {
             Error::new(Reason::PreconditionFailed, "this agent takes part in no pool: its gossip port is off; set `ports.serf_lan`")
         })?;
@@ -126,58 +125,6 @@ impl Service {
     pub fn force_leave(&self, caller: &Caller, kind: PoolKind, name: &str, prune: bool) -> Result<(), Error> {
         self.authorize(caller, Right::OperatorWrite)?;
         self.pool(kind)?.force_leave(name, prune).map_err(|error| Error::new(Reason::UnknownNode, error.to_string()))
-    }
-
-    /// Fires an event to every agent of the datacenter.
-    pub fn fire_event(&self, caller: &Caller, event: NewEvent) -> Result<Event, Error> {
-        self.authorize(caller, Right::EventWrite(&event.name))?;
-        if event.name == exec::EVENT {
-            let message = format!("events called `{}` are those of `lictor exec`; use that, or another name", exec::EVENT);
-            return Err(Error::new(Reason::InvalidArgument, message));
-        }
-        for (what, filter) in [("node", &event.node_filter), ("service", &event.service_filter), ("tag", &event.tag_filter)] {
-            regex::Regex::new(filter)
-                .map_err(|error| Error::invalid(format!("the {what} filter `{filter}` is no regular expression: {error}")))?;
-        }
-        if event.service_filter.is_empty() && !event.tag_filter.is_empty() {
-            return Err(Error::new(Reason::InvalidArgument, "a tag filter needs a service filter; give the service whose tags are meant"));
-        }
-        self.fire_any(event)
-    }
-
-    pub(crate) fn fire_any(&self, event: NewEvent) -> Result<Event, Error> {
-        self.pool(PoolKind::Lan)?.fire(event).map_err(|error| Error::new(Reason::InvalidArgument, error.to_string()))
-    }
-
-    /// The latest events that concern this agent, oldest first; only those called `name`, if given.
-    pub fn events(&self, caller: &Caller, name: Option<&str>) -> Result<Vec<Event>, Error> {
-        self.authorize(caller, Right::AgentRead)?;
-        let mut events = self.pool(PoolKind::Lan)?.events();
-        events.retain(|event| name.is_none_or(|name| event.name == name) && event.name != exec::EVENT && self.concerns_me(event));
-        Ok(events)
-    }
-
-    /// Events from now on, those that do not concern this agent among them.
-    pub fn subscribe_events(&self, caller: &Caller) -> Result<tokio::sync::broadcast::Receiver<Event>, Error> {
-        self.authorize(caller, Right::AgentRead)?;
-        Ok(self.pool(PoolKind::Lan)?.subscribe())
-    }
-
-    /// Whether an event's filters let this agent act on it. An expression that can't be read lets
-    /// nobody.
-    pub fn concerns_me(&self, event: &Event) -> bool {
-        let matches = |filter: &str, text: &str| filter.is_empty() || regex::Regex::new(filter).is_ok_and(|filter| filter.is_match(text));
-        if !matches(&event.node_filter, &self.identity().node_name) {
-            return false;
-        }
-        if event.service_filter.is_empty() {
-            return true;
-        }
-        let services = self.agent().services(&Caller::default());
-        services.values().any(|local| {
-            let tagged = event.tag_filter.is_empty() || local.row.tags.iter().any(|tag| matches(&event.tag_filter, tag));
-            matches(&event.service_filter, &local.row.name) && tagged
-        })
     }
 
     /// Has every member do something with the keys that gossip is sealed with.

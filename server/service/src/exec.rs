@@ -3,8 +3,9 @@
 use regex::Regex;
 use state::Tables;
 
-use crate::cluster::{Event, Member, NewEvent, PoolKind, Status};
+use crate::cluster::{Member, PoolKind, Status};
 use crate::error::{Error, Reason};
+use crate::event::{Event, NewEvent};
 use crate::{Caller, Right, Service};
 
 /// The event by which agents learn of a run. Nobody else may fire it, and nobody is shown it.

@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod cluster;
 pub mod discovery;
 pub mod error;
+pub mod event;
 pub mod exec;
 pub mod filter;
 pub mod health;
@@ -150,6 +151,7 @@ struct Inner {
     hub: Arc<watch::Hub>,
     agent: agent::Agent,
     pools: Option<cluster::Pools>,
+    events: Arc<event::Book>,
     telemetry: telemetry::Telemetry,
     stability: autopilot::Stability,
 }
@@ -172,6 +174,7 @@ impl Service {
                 hub,
                 agent,
                 pools,
+                events: Arc::default(),
                 telemetry: telemetry::Telemetry::new(),
                 stability: autopilot::Stability::default(),
             }),

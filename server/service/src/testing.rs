@@ -1,11 +1,16 @@
 //! A whole service layer on throw-away storage, for the tests of the faces: real consensus, real
 //! watches, no files and no ports.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use consensus::{Consensus, HistoryBounds, Member, Options, Start, Storage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, AgentOptions};
+use crate::cluster::Pools;
 use crate::watch::Hub;
 use crate::{Identity, Limits, Service};
 
@@ -19,6 +24,34 @@ pub async fn dev() -> Service {
 
 /// A ready service with the given limits.
 pub async fn dev_with(limits: Limits) -> Service {
+    dev_in(None, limits, CancellationToken::new()).await
+}
+
+/// A ready service that is alone in a pool of its own, on a port of the loopback interface, and follows its events.
+pub async fn dev_in_a_pool() -> Service {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let sockets = gossip::Sockets::bind(&net::Network::host(), address).await.expect("the loopback interface has a free port");
+    let options = gossip::Options {
+        name: "dev".into(),
+        node_id: "6f1d8a52-3a0c-4a5e-9f43-0d8b3f0a7c11".into(),
+        advertise: address,
+        tags: BTreeMap::new(),
+        label: "lan:dc1".into(),
+        timing: gossip::Timing::local(),
+        keyring: None,
+        memory: None,
+        keyring_file: None,
+        rejoin_after_leave: false,
+    };
+    let lan = gossip::Pool::start(options, sockets).expect("its address is known");
+    let pools = Pools { lan, wan: None, leave: Arc::new(|| Box::pin(async {})) };
+    let stop = CancellationToken::new();
+    let service = dev_in(Some(pools), Limits::default(), stop.clone()).await;
+    tokio::spawn(service.follow_events(stop).expect("it takes part in a pool"));
+    service
+}
+
+async fn dev_in(pools: Option<Pools>, limits: Limits, stop: CancellationToken) -> Service {
     let identity = Identity {
         node_name: "dev".into(),
         node_id: "6f1d8a52-3a0c-4a5e-9f43-0d8b3f0a7c11".into(),
@@ -33,7 +66,6 @@ pub async fn dev_with(limits: Limits) -> Service {
     };
     let history = HistoryBounds { changes_max: limits.history_changes_max, bytes_max: limits.history_bytes_max };
     let hub = Hub::new(history.changes_max, history.bytes_max);
-    let stop = CancellationToken::new();
     tokio::spawn(hub.clone().run(stop.clone()));
     let member = Member { name: identity.node_name.to_string(), address: "127.0.0.1:8300".into() };
     let options = Options {
@@ -62,5 +94,5 @@ pub async fn dev_with(limits: Limits) -> Service {
         while requests.recv().await.is_some() {}
         drop(reports);
     });
-    Service::new(identity, limits, consensus, hub, agent, None)
+    Service::new(identity, limits, consensus, hub, agent, pools)
 }

@@ -155,8 +155,8 @@ pub(crate) struct EventSource {
 impl EventSource {
     /// Takes note of the last event there is, after which this begins.
     async fn baseline(&mut self) -> anyhow::Result<()> {
-        let seen = self.client.events().list(&self.name, &self.datacenter).await?;
-        self.after = Some(seen.last().map_or_else(|| BEFORE_ALL.to_owned(), |event| event.id.clone()));
+        let seen = self.client.events().listed(&self.name, &self.datacenter).await?;
+        self.after = Some(if seen.last_id.is_empty() { BEFORE_ALL.to_owned() } else { seen.last_id });
         Ok(())
     }
 

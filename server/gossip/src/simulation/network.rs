@@ -484,8 +484,8 @@ impl Network {
         for output in outputs {
             match output {
                 Output::Send(to, bytes) => self.send(member, number(to), bytes),
-                Output::Event(_) => *self.told.entry(member).or_default() += 1,
-                Output::Changed => {}
+                Output::Event(arrived) => *self.told.entry(member).or_default() += usize::from(arrived.news),
+                Output::EventsDropped { .. } | Output::Changed => {}
                 Output::StreamOnly(_) => self.streams += 1,
                 Output::Ask(to, suspected, _) => self.ask(member, to, suspected),
             }

@@ -10,7 +10,7 @@ use proto::internal::v1::exec_work_service_client::ExecWorkServiceClient;
 use proto::internal::v1::work_request::Say;
 use service::exec::Call;
 use service::{Caller, Error, Service};
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -37,19 +37,12 @@ pub fn follow(
     enabled: bool,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Error> {
-    let mut events = service.subscribe_events(&Caller::default())?;
+    let mut events = service.exec_feed(&Caller::default())?;
     let places = Arc::new(Semaphore::new(PROGRAMS_MAX));
     Ok(async move {
         loop {
-            let event = tokio::select! {
-                () = stop.cancelled() => return,
-                event = events.recv() => match event {
-                    Ok(event) => event,
-                    // What was missed is told to the caller as missing.
-                    Err(broadcast::error::RecvError::Lagged(_)) => continue,
-                    Err(broadcast::error::RecvError::Closed) => return,
-                },
-            };
+            // What was missed is told to the caller as missing.
+            let Some(event) = stop.run_until_cancelled(events.next()).await else { return };
             let Some(call) = Call::read(&event).filter(|_| service.concerns_me(&event)) else { continue };
             let (service, forward, places, stop) = (service.clone(), forward.clone(), places.clone(), stop.clone());
             tokio::spawn(async move {
