@@ -14,6 +14,7 @@ mod datacenters;
 mod debug;
 mod disk_full;
 mod dns;
+mod events;
 mod exclusive;
 mod exec;
 mod grpc;

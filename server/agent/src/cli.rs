@@ -15,6 +15,7 @@ mod catalog;
 mod cluster;
 mod connect;
 mod debug;
+mod event;
 mod exec;
 mod info;
 pub(crate) mod json;
@@ -104,8 +105,8 @@ enum Command {
     Snapshot(Box<snapshot::SnapshotCommand>),
     /// Make a new quorum from the data directories that are left of an old one
     Recover(recover::Recover),
-    /// Fire an event to every agent of the datacenter
-    Event(Box<cluster::Event>),
+    /// Fire an event to every agent of the datacenter, or look at events
+    Event(Box<event::Event>),
     /// Run a program on many machines
     Exec(Box<exec::Exec>),
     /// Make a key for gossip

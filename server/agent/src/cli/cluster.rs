@@ -1,4 +1,4 @@
-//! `lictor join`, `leave`, `force-leave`, `operator` and `event`.
+//! `lictor join`, `leave`, `force-leave` and `operator`.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::cli::autopilot::AutopilotCommand;
 use crate::cli::connect::Connection;
-use crate::cli::lock::write_options;
 use crate::cli::output::{Format, Table, print_json, print_line};
 
 /// Have the agent join a cluster by its members
@@ -199,45 +198,6 @@ impl RemovePeer {
         };
         client.operator().remove_peer(id, &self.connection.datacenter()).await?;
         print_line(format_args!("Removed peer with id {id}"))?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Fire an event to every agent of the datacenter
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Event {
-    /// What it is called
-    #[arg(long, value_name = "NAME")]
-    name: String,
-    /// Only nodes whose name matches this regular expression
-    #[arg(long, value_name = "REGEX", default_value = "", hide_default_value = true)]
-    node: String,
-    /// Only nodes with a service whose name matches
-    #[arg(long, value_name = "REGEX", default_value = "", hide_default_value = true)]
-    service: String,
-    /// Only nodes where such a service has a tag that matches
-    #[arg(long, value_name = "REGEX", default_value = "", hide_default_value = true)]
-    tag: String,
-    /// What it carries
-    #[arg(default_value = "", hide_default_value = true)]
-    payload: String,
-    #[command(flatten)]
-    connection: Connection,
-}
-
-impl Event {
-    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let client = self.connection.client()?;
-        let events = client.events();
-        let fired = events.fire(v1::EventServiceFireRequest {
-            options: write_options(&self.connection),
-            name: self.name,
-            payload: self.payload.into(),
-            node_filter: self.node,
-            service_filter: self.service,
-            tag_filter: self.tag,
-        });
-        print_line(format_args!("Event ID: {}", fired.await?.id))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -185,8 +185,8 @@ impl EventSource {
         };
         match stream.next().await {
             Ok(Some((event, gap))) => {
-                if gap && after != BEFORE_ALL {
-                    (self.tell)(format_args!("events may have been missed while the agent could not be reached"));
+                if gap {
+                    (self.tell)(format_args!("events may have been missed: the agent does not keep them any more"));
                 }
                 self.after = Some(event.id.clone());
                 Ok(Some(event))
