@@ -278,16 +278,17 @@ impl Core {
             let coordinate = self.peers.coordinate(entry.record.id.address);
             (entry.record.clone(), entry.status, coordinate)
         });
-        let inbox = self.inbox.lock();
+        let (events, clock) = self.told_events();
         // Who was cut off when somebody was pruned hears of it here.
+        let inbox = self.inbox.lock();
         let pruned = inbox.pruned().map(|record| (record.clone(), Status::Left, None));
         State {
             from: self.me.clone(),
             joining,
             probed: self.probing.iter_membership_state().cloned().collect(),
             members: members.chain(pruned).collect(),
-            events: inbox.events.kept().cloned().collect(),
-            clock: inbox.events.clock(),
+            events,
+            clock,
         }
     }
 

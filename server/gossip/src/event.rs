@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,10 @@ pub(crate) const NAME_MAX: usize = 128;
 
 /// Events that are told when two members compare what they know: the latest by Lamport time.
 const KEPT: usize = 256;
+
+/// The same of those that came a short while ago: in a storm gossip leaves out somebody now and then, and comparing
+/// makes up for it.
+const KEPT_FRESH: usize = 1024;
 
 /// Events that are kept for those who follow them here: a storm may come faster than it is read.
 const RECENT: usize = 1024;
@@ -102,7 +107,8 @@ pub(crate) struct Events {
     forgotten: Option<Key>,
     /// Taken, and not numbered so far.
     taken: Vec<(bool, Arc<Event>)>,
-    kept: BTreeMap<Key, Arc<Event>>,
+    /// With the time at which it has come.
+    kept: BTreeMap<Key, (Duration, Arc<Event>)>,
     recent: VecDeque<Arrived>,
     arrived: u64,
     late: u64,
@@ -169,15 +175,15 @@ impl Events {
     }
 
     /// Numbers what was taken since the last call. What has come at once is put into the order of its time.
-    pub(crate) fn arrive(&mut self) -> Vec<Arrived> {
+    pub(crate) fn arrive(&mut self, now: Duration) -> Vec<Arrived> {
         let mut taken = std::mem::take(&mut self.taken);
         taken.sort_by_key(|(_, event)| key(event));
         let arrived: Vec<Arrived> =
             taken.into_iter().zip(self.arrived + 1..).map(|((news, event), number)| Arrived { number, news, event }).collect();
         for arrived in &arrived {
             self.arrived = arrived.number;
-            self.kept.insert(key(&arrived.event), arrived.event.clone());
-            if self.kept.len() > KEPT {
+            self.kept.insert(key(&arrived.event), (now, arrived.event.clone()));
+            if self.kept.len() > KEPT_FRESH {
                 self.kept.pop_first();
             }
             self.recent.push_back(arrived.clone());
@@ -188,9 +194,12 @@ impl Events {
         arrived
     }
 
-    /// What is told to others, the earliest first.
-    pub(crate) fn kept(&self) -> impl Iterator<Item = &Event> {
-        self.kept.values().map(|event| &**event)
+    /// What is told to others, the earliest first; of those that came before `since` less.
+    pub(crate) fn kept(&mut self, since: Duration) -> impl Iterator<Item = &Event> {
+        while self.kept.len() > KEPT && self.kept.first_key_value().is_some_and(|(_, (came, _))| *came < since) {
+            self.kept.pop_first();
+        }
+        self.kept.values().map(|(_, event)| &**event)
     }
 
     /// What has come after the event `number`, in the order in which it came, as far as it is there.

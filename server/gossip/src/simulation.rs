@@ -78,6 +78,18 @@ fn an_event_is_told_to_everybody_once_although_packets_are_lost_and_repeated() {
 }
 
 #[test]
+fn a_storm_of_events_is_told_to_everybody_once() {
+    let mut network = Network::new(12, Weather { loss: 0.02, ..LAN });
+    network.populate(60);
+    network.run(seconds(5));
+    network.repeat_packets(true);
+    network.storm(10);
+    network.run(seconds(90));
+    let told: Vec<usize> = network.told().values().copied().filter(|told| *told != 600).collect();
+    assert_eq!((network.told().len(), told), (60, vec![]), "each of them, those of one's own among them");
+}
+
+#[test]
 fn who_is_gone_for_long_is_forgotten_and_old_news_bring_nobody_back() {
     let mut network = Network::new(3, LAN);
     network.populate(3);

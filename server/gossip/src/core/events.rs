@@ -72,10 +72,18 @@ impl Core {
         }
     }
 
+    /// What is told to whom this member compares itself with, and its clock. Until then everybody has compared itself
+    /// with somebody.
+    pub(super) fn told_events(&self) -> (Vec<Event>, u64) {
+        let since = self.now.saturating_sub(2 * self.timing.compare_every(self.size()));
+        let mut inbox = self.inbox.lock();
+        (inbox.events.kept(since).cloned().collect(), inbox.events.clock())
+    }
+
     /// Tells what has come, and how many were dropped.
     pub(super) fn tell_events(&mut self) {
         let mut inbox = self.inbox.lock();
-        self.outputs.extend(inbox.events.arrive().into_iter().map(Output::Event));
+        self.outputs.extend(inbox.events.arrive(self.now).into_iter().map(Output::Event));
         let (late, held) = (inbox.events.late(), std::mem::take(&mut inbox.held));
         if late + held > 0 {
             self.outputs.push(Output::EventsDropped { late, held });

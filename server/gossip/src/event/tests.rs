@@ -4,6 +4,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
+const NOW: Duration = Duration::from_secs(60);
+
 fn event(ltime: u64, id: u16) -> Event {
     let mut bytes = [0; 16];
     bytes[..2].copy_from_slice(&id.to_be_bytes());
@@ -44,12 +46,13 @@ fn a_replayed_old_event_is_not_taken_again_and_all_is_bounded() {
     let last = 2 * SEEN_MAX as u64;
     for ltime in 1..=last {
         assert!(events.take(&event(ltime, 1), Origin::Other));
-        events.arrive();
+        events.arrive(NOW);
     }
     assert!(!events.take(&event(3, 1), Origin::Other), "it was seen and forgotten");
     assert_eq!(events.late(), 1, "which is counted");
     assert!(events.take(&event(last, 2), Origin::Other), "another one of the last time is new");
-    let kept: Vec<u64> = events.kept().map(|event| event.ltime).collect();
+    assert_eq!(events.kept(NOW).count(), KEPT_FRESH, "what has just come is told in whole");
+    let kept: Vec<u64> = events.kept(2 * NOW).map(|event| event.ltime).collect();
     assert_eq!((kept.len(), kept[0], kept[KEPT - 1]), (KEPT, last - KEPT as u64 + 1, last));
     assert_eq!((events.seen.len(), events.recent.len()), (SEEN_MAX, RECENT));
 }
@@ -90,13 +93,13 @@ fn what_comes_at_once_is_in_the_order_of_its_time_and_what_comes_late_has_a_late
     for (ltime, id) in [(5, 1), (3, 2), (3, 1)] {
         events.take(&event(ltime, id), Origin::Other);
     }
-    let arrived = events.arrive();
+    let arrived = events.arrive(NOW);
     assert_eq!(times(&arrived), [(1, 3, true), (2, 3, true), (3, 5, true)]);
     assert_eq!([arrived[0].event.id, arrived[1].event.id], [event(3, 1).id, event(3, 2).id]);
     events.take(&event(4, 9), Origin::Other);
-    assert_eq!(times(&events.arrive()), [(4, 4, true)]);
+    assert_eq!(times(&events.arrive(NOW)), [(4, 4, true)]);
     assert_eq!(events.since(2), [arrived[2].clone(), events.since(3)[0].clone()]);
-    assert_eq!(events.kept().map(|event| event.ltime).collect::<Vec<_>>(), [3, 3, 4, 5], "others are told in the order of time");
+    assert_eq!(events.kept(NOW).map(|event| event.ltime).collect::<Vec<_>>(), [3, 3, 4, 5], "others are told in the order of time");
 }
 
 #[test]
@@ -105,18 +108,18 @@ fn events_from_before_the_first_meeting_are_history_however_they_come() {
     let own = Event { ltime: events.tick(), ..event(0, 7) };
     events.take(&own, Origin::Own);
     events.take(&event(3, 1), Origin::Other);
-    assert_eq!(times(&events.arrive()), [(1, 1, true), (2, 3, false)], "told before it has met anybody");
+    assert_eq!(times(&events.arrive(NOW)), [(1, 1, true), (2, 3, false)], "told before it has met anybody");
     assert!(events.meet(&[event(9, 1), event(8, 1)], true) && !events.meet(&[event(50, 1)], true));
-    assert_eq!(events.kept().count(), 0, "its own are none of the pool's business");
+    assert_eq!(events.kept(NOW).count(), 0, "its own are none of the pool's business");
     for ltime in [9, 2, 10] {
         events.take(&event(ltime, 2), Origin::Other);
     }
-    assert_eq!(times(&events.arrive()), [(3, 2, false), (4, 9, false), (5, 10, true)]);
+    assert_eq!(times(&events.arrive(NOW)), [(3, 2, false), (4, 9, false), (5, 10, true)]);
     let mut restarted = Events::new(20);
     restarted.meet(&[], true);
     restarted.take(&event(20, 1), Origin::Other);
     restarted.take(&event(21, 1), Origin::Other);
-    assert_eq!(times(&restarted.arrive()), [(1, 20, false), (2, 21, true)], "the life before may have acted on the first one");
+    assert_eq!(times(&restarted.arrive(NOW)), [(1, 20, false), (2, 21, true)], "the life before may have acted on the first one");
 }
 
 #[test]

@@ -282,6 +282,15 @@ impl Network {
         self.with(member, |core| core.force_leave(now, &name(gone), true)).expect("it has failed");
     }
 
+    /// Has everybody fire so many events in the same moment.
+    pub(super) fn storm(&mut self, each: usize) {
+        let now = self.now;
+        self.told.clear();
+        for member in (0..each).flat_map(|_| self.running().collect::<Vec<_>>()).collect::<Vec<_>>() {
+            self.with(member, |core| core.fire(now, NewEvent { name: "cron".into(), ..NewEvent::default() }).expect("there is room"));
+        }
+    }
+
     /// How often each member was told of an event.
     pub(super) fn told(&self) -> &BTreeMap<usize, usize> {
         &self.told
