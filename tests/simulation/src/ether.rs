@@ -17,8 +17,11 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-/// How long anything takes at least and at most.
-const LATENCY: (Duration, Duration) = (Duration::from_micros(300), Duration::from_millis(8));
+/// How long anything takes at least.
+const LATENCY_MIN: Duration = Duration::from_micros(300);
+
+/// How long anything takes at most, unless it is said otherwise.
+pub(crate) const LATENCY_MAX: Duration = Duration::from_millis(8);
 
 /// What can't pass is tried again after so long.
 const RETRY: Duration = Duration::from_millis(200);
@@ -130,6 +133,7 @@ struct State {
     cut: BTreeSet<(MachineId, MachineId)>,
     down: BTreeSet<MachineId>,
     loss: f64,
+    latency_max: Duration,
     rng: Option<SmallRng>,
 }
 
@@ -161,7 +165,11 @@ fn machine_at(address: IpAddr) -> MachineId {
 impl Ether {
     pub(crate) fn new(seed: u64) -> Self {
         let ether = Ether::default();
-        ether.state.lock().rng = Some(SmallRng::seed_from_u64(seed));
+        {
+            let mut state = ether.state.lock();
+            state.rng = Some(SmallRng::seed_from_u64(seed));
+            state.latency_max = LATENCY_MAX;
+        }
         ether
     }
 
@@ -182,6 +190,11 @@ impl Ether {
     /// Has this part of all datagrams be lost.
     pub(crate) fn set_loss(&self, loss: f64) {
         self.state.lock().loss = loss;
+    }
+
+    /// Has anything be under way for so long at most. What leaves later may arrive earlier, but on a connection.
+    pub(crate) fn set_latency_max(&self, most: Duration) {
+        self.state.lock().latency_max = most;
     }
 
     /// Whether nothing passes between two machines any more.
@@ -443,7 +456,7 @@ impl State {
         if self.down.contains(&from) {
             return;
         }
-        let delay = LATENCY.0 + (LATENCY.1 - LATENCY.0).mul_f64(self.chance());
+        let delay = LATENCY_MIN + self.latency_max.saturating_sub(LATENCY_MIN).mul_f64(self.chance());
         let mut due = self.now + delay;
         if let Passing::Bytes { to, .. } | Passing::Finish { to } = &passing
             && let Some(connection) = self.connections.get_mut(&to.connection)

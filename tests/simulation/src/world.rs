@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::ether::{Ether, MachineId, address_of};
+use crate::ether::{Ether, LATENCY_MAX, MachineId, address_of};
 use crate::fate::set_clock;
 use crate::machine::{Alive, Machine};
 use crate::medium::Simulated;
@@ -27,6 +27,9 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// How many of the servers are asked to join by.
 const SEEDS: usize = 3;
+
+/// Part of all datagrams whose loss alone kills nobody.
+const LOSS_BORNE: f64 = 0.05;
 
 type Living = Arc<Mutex<BTreeMap<String, Alive>>>;
 
@@ -43,6 +46,12 @@ pub struct World {
     runtimes: Vec<Runtime>,
     running: BTreeMap<String, JoinHandle<anyhow::Result<()>>>,
     record: Arc<Mutex<Record>>,
+    /// Machines that something has happened to since all was well: they may be held for dead, and hold others so.
+    excused: BTreeSet<String>,
+    /// Nobody may be held for dead but for a cause.
+    strict: bool,
+    /// Up to which change the members that each machine shows were looked at.
+    looked_at: BTreeMap<String, u64>,
     /// Chance for whoever decides what happens to the cluster.
     pub rng: SmallRng,
 }
@@ -67,6 +76,9 @@ impl World {
             runtimes: (0..=servers).map(|_| runtime()).collect(),
             running: BTreeMap::new(),
             record: Arc::default(),
+            excused: BTreeSet::new(),
+            strict: false,
+            looked_at: BTreeMap::new(),
             rng: SmallRng::seed_from_u64(seed),
         };
         world.machines = (0..servers + agents).map(|number| world.machine(number)).collect();
@@ -124,9 +136,21 @@ impl World {
         self.record.lock()
     }
 
-    /// Has this part of all datagrams be lost.
+    /// Has this part of all datagrams be lost. Much loss is a cause for anything.
     pub fn set_loss(&mut self, loss: f64) {
+        self.strict &= loss <= LOSS_BORNE;
         self.ether.set_loss(loss);
+    }
+
+    /// Has anything be under way for so long at most, or for as long as usual.
+    pub fn set_latency_max(&mut self, most: Option<Duration>) {
+        self.ether.set_latency_max(most.unwrap_or(LATENCY_MAX));
+    }
+
+    /// All is well: from now on nobody is held for dead, at any time, but for something that happens from now on.
+    pub fn all_is_well(&mut self) {
+        self.excused.clear();
+        self.strict = true;
     }
 
     /// Takes a machine's power away.
@@ -135,6 +159,7 @@ impl World {
         if !self.down.insert(name.to_owned()) {
             return;
         }
+        self.excused.insert(name.to_owned());
         self.ether.power_off(number);
         if let Some(running) = self.running.remove(name) {
             running.abort();
@@ -168,12 +193,14 @@ impl World {
         self.set_cut(names, true);
     }
 
-    /// Takes back what [`World::cut`] did.
+    /// Takes back what [`World::cut`] did. Until all is well each side tells the other whom it holds for dead.
     pub fn mend(&mut self, names: &[String]) {
+        self.strict = false;
         self.set_cut(names, false);
     }
 
     fn set_cut(&mut self, names: &[String], cut: bool) {
+        self.excused.extend(names.iter().cloned());
         for inside in names {
             for (_, outside) in self.numbers.iter().filter(|(outside, _)| !names.contains(outside)) {
                 self.ether.set_cut(self.numbers[inside], *outside, cut);
@@ -214,6 +241,7 @@ impl World {
         self.now += TICK;
         let ended = self.running.iter().find(|(_, running)| running.is_finished());
         assert!(ended.is_none(), "`{}` has ended by itself after {:?}", ended.map_or("", |(name, _)| name), self.now);
+        self.look_for_wrongly_dead();
         let mut record = self.record.lock();
         for consensus in self.living.lock().values().filter_map(|alive| alive.consensus.as_ref()) {
             if consensus.is_leader() {
@@ -221,6 +249,24 @@ impl World {
             }
         }
         assert!(record.broken().is_empty(), "after {:?}: {}", self.now, record.broken().join("\n"));
+    }
+
+    /// Looks whether somebody holds a machine for dead to which nothing has happened, wherever something has changed.
+    fn look_for_wrongly_dead(&mut self) {
+        if !self.strict {
+            return;
+        }
+        let living = self.living.lock();
+        for (viewer, alive) in living.iter().filter(|(viewer, _)| !self.excused.contains(*viewer)) {
+            let changes = *alive.pool.changes().borrow();
+            if self.looked_at.get(viewer) == Some(&changes) {
+                continue;
+            }
+            self.looked_at.insert(viewer.clone(), changes);
+            let members = alive.pool.members();
+            let wrong = members.iter().find(|member| member.status == Status::Failed && !self.excused.contains(&member.name));
+            assert!(wrong.is_none(), "after {:?} `{viewer}` holds a living machine for dead: {wrong:?}", self.now);
+        }
     }
 
     fn consensus(&self) -> Vec<Consensus> {
