@@ -9,7 +9,7 @@ use bytes::Bytes;
 use proto::internal::v1 as pb;
 use proto::internal::v1::remote_service_client::RemoteServiceClient;
 use proto::internal::v1::remote_service_server::{RemoteService, RemoteServiceServer};
-use state::{Command, LogIndex, Millis, NodeView, Operation, Outcome, Row, Tables, TablesBuilder};
+use state::{Command, Effects, LogIndex, Millis, NodeView, Operation, Outcome, Row, Tables, TablesBuilder};
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -42,7 +42,7 @@ impl Remote {
         Remote { candidates, peers: Peers::new(network), latest: Arc::new(ArcSwap::from_pointee(Tables::default())), nodes: Arc::default() }
     }
 
-    /// What was read last: one node.
+    /// What was read last, one node, with what the servers have accepted of this agent since.
     pub fn tables(&self) -> Arc<Tables> {
         self.latest.load_full()
     }
@@ -83,15 +83,33 @@ impl Remote {
         Ok((Arc::new(tables), usize::try_from(nodes).unwrap_or(usize::MAX)))
     }
 
-    /// Proposes a command. Answers the state machine's refusal, if it refused.
+    /// Proposes a command. Answers the state machine's refusal, if it refused. What was accepted shows
+    /// in [`Remote::tables`] at once.
     pub async fn propose(&self, operation: Operation) -> Result<Option<String>, Error> {
-        let command = store::encode::command::encode(&Command { at: Millis(0), operation });
+        let proposed = Command { at: Millis(0), operation };
+        let command = store::encode::command::encode(&proposed);
         let ask = |mut client: RemoteServiceClient<Channel>| {
             let command = command.clone();
             async move { client.apply(pb::ApplyRequest { command }).await }
         };
         let pb::ApplyResponse { refused } = self.ask(ANSWER, ask).await?;
-        Ok(Some(refused).filter(|refused| !refused.is_empty()))
+        if refused.is_empty() {
+            self.accepted(&proposed);
+            return Ok(None);
+        }
+        Ok(Some(refused))
+    }
+
+    /// Does here what the servers have done. Its indexes are this view's own: they only grow.
+    fn accepted(&self, command: &Command) {
+        self.latest.rcu(|tables| {
+            let mut tables = Tables::clone(tables);
+            let index = LogIndex(tables.applied().0 + 1);
+            if let Outcome::Refused(refusal) = state::apply(&mut tables, index, command, &mut Effects::default()) {
+                tracing::debug!(%refusal, "what a server has accepted does not fit to what was read of this node; it is read again in time");
+            }
+            tables
+        });
     }
 
     /// Asks one server after the other. What is asked here may be done twice: it says how something

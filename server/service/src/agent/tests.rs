@@ -1,5 +1,6 @@
 //! The agent over real consensus, with a prober played by the test.
 
+mod afar;
 mod definitions;
 mod registration;
 mod restart;
@@ -46,13 +47,19 @@ impl Rig {
     /// An agent that was not started.
     async fn asleep(data_dir: Option<PathBuf>, set_up: impl FnOnce(&mut AgentOptions)) -> Self {
         let service = testing::dev().await;
+        let upstream = (service.consensus().clone(), service.hub().clone());
+        Rig::over(service, upstream.into(), data_dir, set_up)
+    }
+
+    /// An agent that was not started, whose catalog is at `upstream`; the test looks for it in `service`.
+    fn over(service: Service, upstream: Upstream, data_dir: Option<PathBuf>, set_up: impl FnOnce(&mut AgentOptions)) -> Self {
         let node = NodeInput { name: NODE.into(), address: "10.1.1.1".into(), datacenter: "dc1".into(), ..Default::default() };
         let mut options = AgentOptions::new(service.identity().clone(), node);
         options.data_dir = data_dir;
         set_up(&mut options);
         let (prober, requests) = mpsc::channel(1024);
         let (reports, results) = mpsc::channel(1024);
-        let agent = Agent::new(options, (service.consensus().clone(), service.hub().clone()), prober).unwrap();
+        let agent = Agent::new(options, upstream, prober).unwrap();
         Rig { service, agent, requests, reports, running: None, results: Some(results) }
     }
 
