@@ -3,7 +3,8 @@
 //! The agent is right about its own node (Demers 1987 calls the repair of a copy *anti-entropy*).
 //! [`diff`] compares everything and also finds what the catalog has beyond the agent; [`diff_of`]
 //! looks only at what is known to have changed. Both are pure, and once their operations are
-//! applied they find nothing more to do. The service `consul` and the check `serfHealth` are kept by the
+//! applied they find nothing more to do. What was written without an answer is in doubt, and is written
+//! until there is one. The service `consul` and the check `serfHealth` are kept by the
 //! leader: an agent never writes or removes them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,9 @@ pub struct Local<'a> {
     pub checks: &'a OrdMap<Str, Arc<Check>>,
     /// Checks whose output is not compared: it is written later.
     pub deferred: &'a BTreeSet<Str>,
+    /// What was written without an answer. The catalog may come to show it at any time, so it is
+    /// written again whatever the catalog shows now.
+    pub in_doubt: &'a Scope,
 }
 
 /// Ids of instances and checks to look at.
@@ -51,11 +55,41 @@ impl Scope {
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.checks.is_empty()
     }
+
+    /// Everything an operation of [`diff`] is about.
+    pub fn of(operation: &Operation) -> Scope {
+        let mut scope = Scope::default();
+        match operation {
+            Operation::Register(registration) => {
+                scope.services.extend(registration.service.iter().map(|service| service.id.clone()));
+                scope.checks.extend(registration.checks.iter().map(|check| check.id.clone()));
+            }
+            Operation::Deregister(request) => {
+                scope.services.extend(request.service_id.clone());
+                scope.checks.extend(request.check_id.clone());
+            }
+            _ => {}
+        }
+        scope
+    }
+
+    /// Looks at what `other` names as well.
+    pub fn add(&mut self, other: &Scope) {
+        self.services.extend(other.services.iter().cloned());
+        self.checks.extend(other.checks.iter().cloned());
+    }
+
+    /// Looks no more at what `other` names.
+    pub fn remove(&mut self, other: &Scope) {
+        self.services.retain(|id| !other.services.contains(id));
+        self.checks.retain(|id| !other.checks.contains(id));
+    }
 }
 
 /// Everything that must be written so that the catalog's `catalog` equals `local`.
 pub fn diff(local: &Local<'_>, catalog: Option<&NodeView>) -> Vec<Operation> {
     let mut scope = Scope { services: local.services.keys().cloned().collect(), checks: local.checks.keys().cloned().collect() };
+    scope.add(local.in_doubt);
     if let Some(view) = catalog {
         scope.services.extend(view.services.keys().cloned());
         scope.checks.extend(view.checks.keys().cloned());
@@ -68,9 +102,7 @@ pub fn diff(local: &Local<'_>, catalog: Option<&NodeView>) -> Vec<Operation> {
 /// operations may be applied in any order.
 pub fn diff_of(local: &Local<'_>, catalog: Option<&NodeView>, scope: &Scope) -> Vec<Operation> {
     let mut operations = registrations(local, catalog, scope);
-    if let Some(view) = catalog {
-        operations.extend(removals(local, view, scope).map(Operation::Deregister));
-    }
+    operations.extend(removals(local, catalog, scope).map(Operation::Deregister));
     operations
 }
 
@@ -124,7 +156,7 @@ struct Part {
 
 fn registrations(local: &Local<'_>, catalog: Option<&NodeView>, scope: &Scope) -> Vec<Operation> {
     let mut parts: BTreeMap<Str, Part> = BTreeMap::new();
-    let in_catalog = |id: &Str| catalog.and_then(|view| view.services.get(id));
+    let in_catalog = |id: &Str| catalog.and_then(|view| view.services.get(id)).filter(|_| !local.in_doubt.services.contains(id));
     for service in scope.services.iter().filter_map(|id| local.services.get(id)) {
         let known = in_catalog(&service.id).is_some_and(|seen| same_service(service, seen));
         if !known && &*service.id != SERVER_SERVICE {
@@ -132,7 +164,7 @@ fn registrations(local: &Local<'_>, catalog: Option<&NodeView>, scope: &Scope) -
         }
     }
     for check in scope.checks.iter().filter_map(|id| local.checks.get(id)) {
-        let seen = catalog.and_then(|view| view.checks.get(&check.id));
+        let seen = catalog.and_then(|view| view.checks.get(&check.id)).filter(|_| !local.in_doubt.checks.contains(&check.id));
         let known = seen.is_some_and(|seen| same_check(check, seen, local.deferred.contains(&check.id)));
         if known || &*check.id == SERF_HEALTH || &*check.service_id == SERVER_SERVICE {
             continue;
@@ -166,15 +198,17 @@ fn commands(node: &NodeInput, node_known: bool, mut part: Part) -> Vec<Operation
     }
 }
 
-fn removals<'a>(local: &'a Local<'_>, catalog: &'a NodeView, scope: &'a Scope) -> impl Iterator<Item = Deregistration> + 'a {
-    let stray_service = |id: &&Str| &***id != SERVER_SERVICE && catalog.services.contains_key(*id) && !local.services.contains_key(*id);
+fn removals<'a>(local: &'a Local<'_>, catalog: Option<&'a NodeView>, scope: &'a Scope) -> impl Iterator<Item = Deregistration> + 'a {
+    let in_catalog = move |id: &Str| catalog.is_some_and(|view| view.services.contains_key(id)) || local.in_doubt.services.contains(id);
+    let stray_service = move |id: &&Str| &***id != SERVER_SERVICE && in_catalog(id) && !local.services.contains_key(*id);
     let goes_with_its_service = move |check: &Check| {
         let id = &check.service_id;
         &**id == SERVER_SERVICE || (scope.services.contains(id) && stray_service(&id))
     };
     let stray_check = move |id: &&Str| {
-        let seen = catalog.checks.get(*id);
-        &***id != SERF_HEALTH && !local.checks.contains_key(*id) && seen.is_some_and(|check| !goes_with_its_service(check))
+        let seen = catalog.and_then(|view| view.checks.get(*id));
+        let to_remove = seen.map_or(local.in_doubt.checks.contains(*id), |check| !goes_with_its_service(check));
+        &***id != SERF_HEALTH && !local.checks.contains_key(*id) && to_remove
     };
     let node = &local.node.name;
     let services = scope.services.iter().filter(stray_service);

@@ -98,6 +98,8 @@ pub(super) struct Local {
     /// The ids of the checks that follow others.
     aliases: BTreeSet<Str>,
     marks: Marks,
+    /// What was sent to the catalog, and is not known to have arrived.
+    in_doubt: Scope,
     deferred: BTreeSet<Str>,
     unsaved: BTreeSet<Str>,
     /// Stored checks whose instance is not registered; it may come from the configuration.
@@ -123,6 +125,7 @@ impl Local {
             runners: BTreeMap::new(),
             aliases: BTreeSet::new(),
             marks: Marks::default(),
+            in_doubt: Scope::default(),
             deferred: BTreeSet::new(),
             unsaved: BTreeSet::new(),
             orphans: BTreeMap::new(),
@@ -449,8 +452,19 @@ impl Local {
 
     /// What must be written to bring `catalog` into line: everything, or what is marked.
     pub(super) fn differences(&self, node: &NodeInput, catalog: Option<&NodeView>, whole: bool) -> Vec<Operation> {
-        let local = anti_entropy::Local { node, services: &self.services, checks: &self.checks, deferred: &self.deferred };
+        let Local { services, checks, deferred, in_doubt, .. } = self;
+        let local = anti_entropy::Local { node, services, checks, deferred, in_doubt };
         if whole { anti_entropy::diff(&local, catalog) } else { anti_entropy::diff_of(&local, catalog, &self.marks.scope()) }
+    }
+
+    /// Takes note of what is about to be written: until there is an answer, nobody knows whether it was.
+    pub(super) fn write_begins(&mut self, operation: &Operation) {
+        self.in_doubt.add(&Scope::of(operation));
+    }
+
+    /// The catalog has answered.
+    pub(super) fn write_ended(&mut self, operation: &Operation) {
+        self.in_doubt.remove(&Scope::of(operation));
     }
 
     /// Takes over the tags that were changed in the catalog, but not those of an instance whose own

@@ -103,14 +103,18 @@ impl Agent {
         let mut failed = Scope::default();
         let mut first_error = None;
         let writes = operations.into_iter().map(|operation| async {
+            self.inner.local.lock().write_begins(&operation);
             let result = self.write(operation.clone()).await;
             (operation, result)
         });
         let mut writes = futures::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE);
         while let Some((operation, result)) = writes.next().await {
-            if let Err(error) = result {
-                name_subjects(&operation, &mut failed);
-                first_error.get_or_insert(error);
+            match result {
+                Ok(()) => self.inner.local.lock().write_ended(&operation),
+                Err(error) => {
+                    failed.add(&Scope::of(&operation));
+                    first_error.get_or_insert(error);
+                }
             }
         }
         self.inner.local.lock().settle(&marks, &failed);
@@ -129,21 +133,6 @@ impl Agent {
         let nodes = self.inner.upstream.nodes_len();
         let pause = self.inner.options.sync_interval * stretch(nodes);
         pause + pause.mul_f64(rand::random())
-    }
-}
-
-/// Adds what an operation is about.
-fn name_subjects(operation: &Operation, scope: &mut Scope) {
-    match operation {
-        Operation::Register(registration) => {
-            scope.services.extend(registration.service.iter().map(|service| service.id.clone()));
-            scope.checks.extend(registration.checks.iter().map(|check| check.id.clone()));
-        }
-        Operation::Deregister(request) => {
-            scope.services.extend(request.service_id.clone());
-            scope.checks.extend(request.check_id.clone());
-        }
-        _ => {}
     }
 }
 

@@ -12,6 +12,7 @@ struct Agent {
     services: OrdMap<Str, Arc<Service>>,
     checks: OrdMap<Str, Arc<Check>>,
     deferred: BTreeSet<Str>,
+    in_doubt: Scope,
 }
 
 impl Agent {
@@ -43,7 +44,8 @@ impl Agent {
     }
 
     fn local(&self) -> Local<'_> {
-        Local { node: &self.node, services: &self.services, checks: &self.checks, deferred: &self.deferred }
+        let Agent { node, services, checks, deferred, in_doubt } = self;
+        Local { node, services, checks, deferred, in_doubt }
     }
 
     fn diff(&self, tables: &Tables) -> Vec<Operation> {
@@ -150,6 +152,20 @@ fn what_is_beyond_the_agent_goes_but_never_what_the_leader_keeps() {
     let view = tables.node(NODE).unwrap();
     assert_eq!(view.services.keys().map(|id| &**id).collect::<Vec<_>>(), ["a", SERVER_SERVICE]);
     assert_eq!(view.checks.keys().map(|id| &**id).collect::<Vec<_>>(), ["raft", SERF_HEALTH]);
+}
+
+#[test]
+fn what_was_written_without_an_answer_is_written_again_whatever_the_catalog_shows() {
+    let mut gone = Agent::new();
+    let tables = catalog_of(&gone);
+    assert_eq!(gone.diff_of(&tables, &["a"], &["disk"]), [], "it was never written");
+    gone.in_doubt = Scope { services: ["a".into()].into(), checks: ["disk".into()].into() };
+    assert_eq!(gone.diff_of(&tables, &["a"], &["disk"]).len(), 2, "both may arrive yet");
+    assert_eq!(gone.diff(&tables), gone.diff_of(&tables, &["a"], &["disk"]));
+    let mut there = Agent::new().service("a", &[]).check("disk", "", Status::Passing, "");
+    let tables = catalog_of(&there);
+    there.in_doubt = gone.in_doubt;
+    assert_eq!(there.diff(&tables).len(), 2, "what was in between may arrive yet");
 }
 
 #[test]
