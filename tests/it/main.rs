@@ -8,6 +8,7 @@ mod blocking;
 mod catalog;
 mod checks;
 mod cli;
+mod client_agent;
 mod cluster;
 mod crash;
 mod datacenters;

@@ -118,7 +118,8 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     // Before the agent's first comparison with the catalog, which removes what it does not know.
     register_configured(&config, &agent).await?;
     tasks.spawn(agent.clone().run(results, core.clone()));
-    if pools.is_some() {
+    if let Some(pools) = &pools {
+        tasks.spawn(agent.clone().follow_servers(pools.lan.clone(), core.clone()));
         tasks.spawn(service.follow_events(core.clone())?);
     }
     if let Some(forward) = forward_known {

@@ -15,6 +15,7 @@ mod maintenance;
 mod model;
 mod reload;
 mod reports;
+mod servers;
 mod storage;
 mod stored;
 mod sync;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use state::{NodeInput, Str};
@@ -74,8 +73,7 @@ impl Agent {
         let mut node = self.inner.node.write();
         *node = Arc::new(NodeInput { meta, ..(**node).clone() });
         drop(node);
-        self.inner.whole_wanted.store(true, Ordering::Release);
-        self.inner.changed.notify_one();
+        self.compare_everything();
     }
 
     /// Reads the configuration again and applies what can change while running: all of it, or with an

@@ -32,6 +32,10 @@ const RETRY_MAX: Duration = Duration::from_secs(15);
 /// Failures in a row before they are worth a word: a server has no leader when it starts.
 const QUIET_FAILURES: u32 = 3;
 
+/// How long after a server has appeared everything is compared, at most, in a cluster whose interval
+/// is not stretched.
+const SERVER_PAUSE: Duration = Duration::from_secs(3);
+
 /// Nodes up to which the sync interval is not stretched.
 const UNSTRETCHED_NODES: usize = 128;
 
@@ -127,6 +131,18 @@ impl Agent {
             tracing::warn!("the catalog refused what is registered here: {refusal}");
         }
         Ok(())
+    }
+
+    /// Has the next comparison be one of everything, and that at once.
+    pub(super) fn compare_everything(&self) {
+        self.inner.whole_wanted.store(true, Ordering::Release);
+        self.inner.changed.notify_one();
+    }
+
+    /// How long to wait when a server has appeared: by chance, since every agent sees it at once.
+    pub(super) fn pause_for_server(&self) -> Duration {
+        let most = SERVER_PAUSE * stretch(self.inner.upstream.nodes_len());
+        most.mul_f64(rand::random())
     }
 
     fn sync_pause(&self) -> Duration {
