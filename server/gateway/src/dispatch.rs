@@ -13,7 +13,7 @@ use service::Reason;
 use crate::carry::{self, Place};
 use crate::json::{Indenter, Json};
 use crate::percent;
-use crate::reply::{Content, Reply, takes_gzip};
+use crate::reply::{Content, Reply, takes_gzip, with_headers};
 use crate::request::Ask;
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
@@ -39,7 +39,10 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
                 let extra = &live.response_headers;
                 let patience = carry::patience(route.endpoint, &ask);
                 let answer = carry::carry(&gateway, forward, &place, patience, Request::from_parts(parts, body)).await;
-                return Ok(answer.unwrap_or_else(|reply| reply.finish(gzip, extra)));
+                return Ok(match answer {
+                    Ok(answer) => with_headers(answer, extra),
+                    Err(reply) => reply.finish(gzip, extra),
+                });
             }
         },
         Err(fault) => Err(fault),

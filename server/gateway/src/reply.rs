@@ -49,6 +49,14 @@ pub(crate) struct Reply {
     pub(crate) content: Content,
 }
 
+/// Puts the headers of this agent's own configuration on an answer that came from elsewhere.
+pub(crate) fn with_headers(mut answer: Response, extra: &[(HeaderName, HeaderValue)]) -> Response {
+    for (name, value) in extra {
+        answer.headers_mut().insert(name.clone(), value.clone());
+    }
+    answer
+}
+
 impl Reply {
     /// 200 and nothing else.
     pub(crate) fn empty() -> Self {
