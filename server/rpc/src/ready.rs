@@ -37,12 +37,12 @@ pub(crate) async fn not_serving(reporter: &HealthReporter) {
     set(reporter, ServingStatus::NotServing).await;
 }
 
-/// Follows the readiness of `service` until `stop`; then nothing is served any more.
-pub(crate) async fn follow(service: Service, reporter: HealthReporter, stop: CancellationToken) {
+/// Follows whether `is_ready` until `stop`; then nothing is served any more.
+pub(crate) async fn follow(is_ready: impl Fn() -> bool, reporter: HealthReporter, stop: CancellationToken) {
     let mut serving = false;
     let begun = Instant::now();
     loop {
-        let ready = is_ready(&service);
+        let ready = is_ready();
         if ready != serving {
             serving = ready;
             set(&reporter, if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
@@ -58,13 +58,8 @@ pub(crate) async fn follow(service: Service, reporter: HealthReporter, stop: Can
     }
 }
 
-/// Says that an agent serves that carries most calls to a server.
-pub(crate) async fn serving(reporter: &HealthReporter) {
-    set(reporter, ServingStatus::Serving).await;
-}
-
 /// Whether a leader is known and what was acknowledged before a restart can be read.
-fn is_ready(service: &Service) -> bool {
+pub(crate) fn is_ready(service: &Service) -> bool {
     let caller = Caller::default();
     service.directory_now(&caller, &ReadOptions::with(Consistency::Stale)).is_ok() && service.consensus_status().leader.is_some()
 }

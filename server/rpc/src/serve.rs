@@ -75,8 +75,9 @@ pub async fn routes(service: Service, options: &RpcOptions, stop: &CancellationT
 
     let message = options.max_message_bytes;
     let face = Face { service, options: Arc::new(options.clone()), started_at: SystemTime::now(), stop: stop.clone() };
-    tokio::spawn(ready::follow(face.service.clone(), reporter, stop.clone()));
     let service = face.service.clone();
+    let followed = service.clone();
+    tokio::spawn(ready::follow(move || ready::is_ready(&followed), reporter, stop.clone()));
     let routes = Routes::new(KvServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(CatalogServiceServer::new(face.clone()).max_decoding_message_size(message))
         .add_service(HealthServiceServer::new(face.clone()).max_decoding_message_size(message))
@@ -97,12 +98,15 @@ pub async fn routes(service: Service, options: &RpcOptions, stop: &CancellationT
     Ok(routes.into_axum_router().layer(layer).into())
 }
 
-/// What an agent without a log serves: its own calls, and every other one carried to a server.
+/// What an agent without a log serves: its own calls, and every other one carried to a server. It is well
+/// while one is known.
 pub async fn carrying_routes(service: Service, options: &RpcOptions, forward: Forward, stop: &CancellationToken) -> Result<Routes, Error> {
     let reflection = Reflection::configure().register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET);
     let reflection = reflection.build_v1().map_err(Error::Reflection)?;
     let (reporter, health) = tonic_health::server::health_reporter();
-    ready::serving(&reporter).await;
+    ready::not_serving(&reporter).await;
+    let followed = forward.clone();
+    tokio::spawn(ready::follow(move || followed.has_servers(), reporter, stop.clone()));
     let message = options.max_message_bytes;
     let node = service.identity().node_name.parse().ok();
     let face = Face { service: service.clone(), options: Arc::new(options.clone()), started_at: SystemTime::now(), stop: stop.clone() };
