@@ -1,10 +1,15 @@
 //! An agent without a log: what is registered with it, and what is asked of it.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::{Node, eventually};
+use harness::{Node, eventually, tool};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
-use crate::cluster::fleet::Fleet;
+use crate::cluster::fleet::{Fleet, client_of};
 
 /// Well below the minute after which an agent compares everything at the earliest: what is seen by then
 /// was written for its own sake.
@@ -59,4 +64,56 @@ fn servers_show_what_is_registered_with_a_client_whatever_becomes_of_it_or_of_th
     eventually!(SOON, instances(&fleet.servers[0], "web") == 1 && instances(&fleet.servers[0], "other") == 1, "all is registered anew");
     assert_eq!(statuses(&fleet.servers[0], "web"), ["passing"]);
     assert_eq!(instances(&fleet.servers[0], "database"), 0, "nobody else would know of it");
+}
+
+/// Waits for a change of the key `a` by way of `node`, as a browser would, and has `change` make it.
+fn watched(node: &Node, change: impl FnOnce()) {
+    let url = format!("http://{}/v1/watch/kv/a", node.addresses().http);
+    let mut curl = Command::new(tool("curl"));
+    curl.args(["-sN", "--max-time", "30", "-H", "Accept: text/event-stream", &url]).stdout(Stdio::piped());
+    let mut curl = curl.spawn().unwrap();
+    let mut lines = BufReader::new(curl.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut until = |part: &str| lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("no line with `{part}`"));
+    until("event: snapshot");
+    change();
+    until("event: put");
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_answers_as_a_server_does_and_with_what_is_configured_on_it() {
+    let mut fleet = Fleet::start("dc1", 1, 0);
+    let server = &fleet.servers[0];
+    let setup = client_of("dc1", 0, &fleet.addresses()).config(r#"http_config { response_headers { "X-Agent" = "mine" } }"#);
+    let client = setup.start();
+    for (path, body) in [("/v1/kv/a", "1"), ("/v1/agent/service/register", WEB)] {
+        eventually!(SOON, client.put(path, body).status == 200, "there is a leader");
+    }
+    for path in ["/v1/kv/a", "/v1/kv/none", "/v1/agent/services", "/v1/catalog/nodes", "/v1/nothing"] {
+        assert_eq!(client.get(path).header("x-agent"), Some("mine"), "{path}");
+    }
+
+    let steps = r#"[{"KV": {"Verb": "set", "Key": "b", "Value": "Mg=="}}, {"KV": {"Verb": "get", "Key": "a"}}]"#;
+    let done = client.put("/v1/txn", steps).expect(200).json();
+    assert_eq!((done["Results"].as_array().map(Vec::len), &done["Results"][1]["KV"]["Value"]), (Some(2), &"MQ==".into()), "{done}");
+    let failed = client.put("/v1/txn", r#"[{"KV": {"Verb": "check-not-exists", "Key": "a"}}]"#).expect(409);
+    assert!(failed.text().contains("exists"), "{}", failed.text());
+    assert_eq!(server.get("/v1/kv/b?raw").text(), "2");
+
+    watched(&client, || assert_eq!(server.put("/v1/kv/a", "changed").text(), "true"));
+    let saved = client.get("/v1/snapshot").expect(200);
+    server.put("/v1/kv/a", "later").expect(200);
+    client.put("/v1/snapshot", &saved.body).expect(200);
+    assert_eq!(server.get("/v1/kv/a?raw").text(), "changed", "it is as it was saved");
+
+    let info = client.cli(&["info"]).success().stdout;
+    assert!(info.contains("\tknown_servers = 1\n") && !info.contains("raft:"), "{info}");
+    assert_eq!(client.get("/v1/agent/self").json()["Stats"]["consul"]["known_servers"], "1");
+
+    let health = HealthClient::new(client.client().await.channel());
+    let status = async || health.clone().check(HealthCheckRequest::default()).await.unwrap().into_inner().status();
+    assert_eq!(status().await, ServingStatus::Serving);
+    fleet.servers[0].kill();
+    eventually!(SOON, status().await == ServingStatus::NotServing, "it tells that no server is known");
 }

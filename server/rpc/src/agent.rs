@@ -362,6 +362,7 @@ impl Face {
             ("consul.leader", (status.state == "leader").to_string()),
             ("consul.leader_addr", service.leader_address().unwrap_or_default()),
             ("consul.known_datacenters", service.datacenters().len().to_string()),
+            ("consul.known_servers", service.known_servers().to_string()),
             ("consul.bootstrap", (identity.expect == 1).to_string()),
             ("serf_lan.members", count(PoolKind::Lan, None)),
             ("serf_lan.failed", count(PoolKind::Lan, Some(Standing::Failed))),
@@ -382,7 +383,9 @@ impl Face {
             ("raft.applied_index", status.applied.to_string()),
             ("raft.peers", status.peers.len().to_string()),
         ];
-        figures.map(|(name, value)| (name.to_owned(), value)).into()
+        // Where there is no log, nothing is to be told of it.
+        let told = figures.into_iter().filter(|(name, _)| identity.server || !name.starts_with("raft."));
+        told.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

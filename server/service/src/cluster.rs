@@ -87,6 +87,13 @@ impl Service {
         })
     }
 
+    /// How many servers of this datacenter are alive, as far as this agent knows.
+    pub fn known_servers(&self) -> usize {
+        let Ok(lan) = self.pool(PoolKind::Lan) else { return self.identity().server.into() };
+        let servers = crate::leader::described(&lan.members(), &self.identity().datacenter);
+        servers.iter().filter(|server| server.status == Status::Alive).count()
+    }
+
     /// Whether a pool's packets are sealed with a key.
     pub fn is_sealed(&self, kind: PoolKind) -> bool {
         self.pool(kind).is_ok_and(Pool::is_sealed)

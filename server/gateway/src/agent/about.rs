@@ -115,7 +115,7 @@ fn stats(json: &mut Json, gateway: &Gateway, ask: &Ask) {
             ("acl", "disabled".to_owned()),
             ("bootstrap", (identity.expect == 1).to_string()),
             ("known_datacenters", service.datacenters().len().to_string()),
-            ("known_servers", status.peers.len().to_string()),
+            ("known_servers", service.known_servers().to_string()),
             ("leader", (status.state == "leader").to_string()),
             ("leader_addr", service.leader_address().unwrap_or_default()),
             ("server", identity.server.to_string()),
