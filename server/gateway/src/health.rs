@@ -46,7 +46,11 @@ pub(crate) async fn state(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
 async fn list(gateway: &Gateway, ask: &Ask, scope: CheckScope) -> Outcome<Reply> {
     let filter = ask.filter::<Check>()?;
     let (options, blocking) = ask.reading()?;
-    let Answer { value: rows, meta } = gateway.service.health_checks(&ask.caller, &options, blocking, &scope, &ask.node_meta()).await?;
+    let answer = gateway.service.health_checks(&ask.caller, &options, blocking, &scope, &ask.node_meta()).await?;
+    let Answer { value: mut rows, meta } = answer;
+    if let Some(near) = near::node(gateway, ask) {
+        gateway.service.sort_by_distance(&near, &mut rows, |row| &row.node);
+    }
     let mut json = Json::with_capacity(384 * rows.len());
     json.array(|json| rows.iter().filter(|row| chosen(&filter, &***row)).for_each(|row| shape::check(json, row)));
     Ok(gateway.json(ask, json).at(&meta).how(&meta))
