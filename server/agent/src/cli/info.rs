@@ -167,11 +167,15 @@ fn table(members: &[v1::Member], detailed: bool) -> Table {
         }
         return table;
     }
-    let mut table = Table::new(["Node", "Address", "Status", "Type", "Build", "Protocol", "DC"]);
+    let mut table = Table::new(["Node", "Address", "Status", "Type", "Build", "Protocol", "DC", "Partition", "Segment"]);
     for member in members {
         let tag = |name: &str| member.tags.get(name).cloned().unwrap_or_else(|| "-".into());
         let state = status(member.status()).to_owned();
-        table.row([member.name.clone(), place(member), state, role(member).to_owned(), tag("build"), tag("vsn"), tag("dc")]);
+        // There is one of each: scripts that count columns find them.
+        let segment = if role(member) == "server" { "<all>" } else { "<default>" };
+        let (build, protocol, datacenter) = (tag("build"), tag("vsn"), tag("dc"));
+        let kind = role(member).to_owned();
+        table.row([member.name.clone(), place(member), state, kind, build, protocol, datacenter, "default".into(), segment.into()]);
     }
     table
 }
