@@ -33,6 +33,20 @@ fn what_is_meant_for_another_datacenter_is_done_there_and_not_here() {
         eventually!(PATIENCE, client.get("/v1/operator/autopilot/state?dc=dc2").status == 200, "the leader there is found");
     }
 
+    // A registration may say in its body where it belongs, and that counts.
+    for (node, name) in [(client, "one"), (&near.servers[0], "two")] {
+        let body = |more: &str| format!(r#"{{"Datacenter": "dc2", "Node": "external", {more}}}"#);
+        let registered = body(&format!(r#""Address": "10.9.9.9", "Service": {{"Service": "{name}"}}"#));
+        eventually!(PATIENCE, node.put("/v1/catalog/register?dc=dc1", &registered).text() == "true", "it is registered there");
+        eventually!(PATIENCE, count(&far.servers[0], &format!("/v1/catalog/service/{name}")) == 1, "it is there");
+        assert_eq!(count(&near.servers[0], &format!("/v1/catalog/service/{name}")), 0, "and not here");
+        let gone = body(&format!(r#""ServiceID": "{name}""#));
+        assert_eq!(node.put("/v1/catalog/deregister", &gone).text(), "true");
+        eventually!(PATIENCE, count(&far.servers[0], &format!("/v1/catalog/service/{name}")) == 0, "it is gone there");
+    }
+    let unknown = near.servers[0].put("/v1/catalog/register", r#"{"Datacenter": "dc9", "Node": "n", "Address": "10.9.9.9"}"#);
+    assert!(unknown.status == 500 && unknown.text().contains("No path to datacenter"), "{}: {}", unknown.status, unknown.text());
+
     let fired = client.cli(&["event", "-datacenter=dc2", "-name=deploy", "now"]);
     assert_eq!(fired.code, Some(0), "{}", fired.stderr);
     assert_eq!(client.put("/v1/event/fire/deploy?dc=dc2", "again").status, 200);
@@ -49,6 +63,8 @@ fn what_is_meant_for_another_datacenter_is_done_there_and_not_here() {
         assert!(refused.stderr.contains("`-datacenter=dc2` means nothing to"), "{}", refused.stderr);
     }
     assert_eq!(client.get("/v1/agent/members?wan=1").json(), json!([]), "it is in no pool of servers");
+    let listed = near.servers[0].cli(&["members", "-wan", "-detailed"]).success().stdout;
+    assert!(listed.contains("dc2-server-1.dc2") && listed.contains("role=consul"), "{listed}");
     for (flag, from, to) in [("-wan", "dc1-server-0.dc1", "dc2-server-0.dc2"), ("-datacenter=dc2", "dc2-server-0", "dc2-server-1")] {
         eventually!(PATIENCE, client.cli(&["rtt", flag, from, to]).code == Some(0), "the round trip is told with {flag}");
     }

@@ -34,6 +34,12 @@ pub(crate) async fn deregister(gateway: &Gateway, ask: &Ask, body: Body) -> Outc
     Ok(gateway.verdict(ask, true))
 }
 
+/// The datacenter that the body of a registration or a removal names. What can't be read names none: it is
+/// refused by who reads all of it.
+pub(crate) fn datacenter_named(body: &[u8]) -> Option<Str> {
+    Object::parse(body).ok()?.text("Datacenter").ok().filter(|name| !name.is_empty())
+}
+
 fn deregistration(body: &[u8]) -> Result<(Deregistration, Option<Str>), String> {
     let mut fields = Object::parse(body)?;
     let some = |text: Str| if text.is_empty() { None } else { Some(text) };

@@ -14,7 +14,7 @@ use crate::carry::{self, Place};
 use crate::json::{Indenter, Json};
 use crate::percent;
 use crate::reply::{Content, Reply, takes_gzip, with_headers};
-use crate::request::Ask;
+use crate::request::{self, Ask};
 use crate::route::{self, Endpoint, Found, Route};
 use crate::status::{Fault, Outcome};
 use crate::{
@@ -30,12 +30,14 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
         Ok(found) => found,
         Err(reply) => return Ok(reply.finish(gzip, &live.response_headers)),
     };
-    let carried = gateway.options.forward.as_ref().filter(|_| carry::is_possible(&gateway, route.endpoint, &parts.uri));
+    let is_possible = route.endpoint.names_its_datacenter() || carry::is_possible(&gateway, route.endpoint, &parts.uri);
+    let carried = gateway.options.forward.as_ref().filter(|_| is_possible);
     let carried = carried.map(|forward| (forward, parts.clone()));
     let reply = match Ask::new(parts, path) {
-        Ok(ask) => match (carry::place(&gateway, route.endpoint, &ask), carried) {
-            (Place::Here, _) | (_, None) => answer(&gateway, route, ask, body).await,
-            (place, Some((forward, parts))) => {
+        Ok(ask) => match (place(&gateway, route.endpoint, &ask, body).await, carried) {
+            (Err(fault), _) => Err(fault),
+            (Ok((Place::Here, body)), _) | (Ok((_, body)), None) => answer(&gateway, route, ask, body).await,
+            (Ok((place, body)), Some((forward, parts))) => {
                 let extra = &live.response_headers;
                 let patience = carry::patience(route.endpoint, &ask);
                 let answer = carry::carry(&gateway, forward, &place, patience, Request::from_parts(parts, body)).await;
@@ -49,6 +51,25 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
     };
     let reply = reply.unwrap_or_else(|fault| Reply::fault(fault, route.endpoint.is_indexed()));
     Ok(reply.finish(gzip, &live.response_headers))
+}
+
+/// Where a request belongs, and its body: some bodies say so as well, and then what they say counts.
+async fn place(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> Outcome<(Place, Body)> {
+    let place = carry::place(gateway, endpoint, ask);
+    match (endpoint, &gateway.options.forward) {
+        (_, Some(forward)) if endpoint.names_its_datacenter() && gateway.service.identity().server && forward.is_federated() => {
+            let body = request::read(&ask.headers, body, gateway.options.body_bytes_max).await?;
+            let own = &gateway.service.identity().datacenter;
+            let place = match catalog::datacenter_named(&body).map(|name| name.to_lowercase()) {
+                Some(name) if !name.eq_ignore_ascii_case(own) && forward.knows(&name) => Place::Elsewhere(name),
+                // This one; or one that is unknown, which is refused with the reason.
+                Some(_) => Place::Here,
+                None => place,
+            };
+            Ok((place, Body::from(body)))
+        }
+        _ => Ok((place, body)),
+    }
 }
 
 /// The route of a request and what follows it in the path, or what is answered without one.

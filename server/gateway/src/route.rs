@@ -118,6 +118,11 @@ impl Endpoint {
         matches!(self, Endpoint::RaftPeer | Endpoint::RaftTransfer | Endpoint::AutopilotHealth | Endpoint::AutopilotState)
     }
 
+    /// Whether its body may name the datacenter that it is for.
+    pub(crate) fn names_its_datacenter(self) -> bool {
+        matches!(self, Endpoint::CatalogRegister | Endpoint::CatalogDeregister)
+    }
+
     /// Whether its answers carry an index, so that clients can wait for the next one.
     pub(crate) fn is_indexed(self) -> bool {
         use Endpoint::*;
