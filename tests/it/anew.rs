@@ -57,7 +57,7 @@ fn a_server_with_an_empty_disk_is_a_voter_again_and_what_it_was_is_none() {
     let mut fleet = Fleet::start("dc1", 3, 0);
     eventually!(PATIENCE, fleet.servers[0].put("/v1/kv/before", "1").status == 200, "there is a leader");
     let voters = |node: &Node| {
-        let configuration = node.get("/v1/operator/raft/configuration").json();
+        let configuration = node.get("/v1/operator/raft/configuration?stale").json();
         let servers = configuration["Servers"].as_array().cloned().unwrap_or_default();
         servers.iter().filter(|server| server["Voter"] == true).map(|server| server["ID"].to_string()).collect::<Vec<_>>()
     };
@@ -71,7 +71,7 @@ fn a_server_with_an_empty_disk_is_a_voter_again_and_what_it_was_is_none() {
             voters.len() == 3 && voters.iter().filter(|id| before.contains(id)).count() == 2 - lost
         };
         for node in &fleet.servers {
-            eventually!(PATIENCE * 2, settled(node), "{}", node.get("/v1/operator/raft/configuration").text());
+            eventually!(PATIENCE * 2, settled(node), "{}", node.get("/v1/operator/raft/configuration?stale").text());
             eventually!(PATIENCE, known_as(node, "", &name) == [now.as_str()], "{}", node.get("/v1/agent/members").text());
             let wan = format!("{name}.dc1");
             eventually!(PATIENCE, known_as(node, "?wan=1", &wan) == [now.as_str()], "{}", node.get("/v1/agent/members?wan=1").text());

@@ -42,11 +42,12 @@ fn every_face_of_every_agent_gives_the_same_answers() {
         eventually!(PATIENCE, node.get("/v1/agent/members").json().as_array().unwrap().len() == 5, "everybody knows everybody");
         eventually!(PATIENCE, node.get("/v1/catalog/nodes").json().as_array().unwrap().len() == 5, "the catalog has everybody");
         for name in &names {
-            assert_eq!(node.dig(&[&format!("{name}.node.consul"), "A"]).answer.len(), 1, "{name} by way of {:?}", node.addresses().dns);
+            let found = || node.dig(&[&format!("{name}.node.consul"), "A"]).answer.len();
+            eventually!(PATIENCE, found() == 1, "{name} by way of {:?}", node.addresses().dns);
         }
         let got = node.cli(&["kv", "get", "from/0"]);
         assert_eq!((got.code, got.stdout.trim()), (Some(0), "here"), "gRPC: {}", got.stderr);
-        assert_eq!(node.get("/v1/catalog/service/consul").json().as_array().unwrap().len(), 3);
+        eventually!(PATIENCE, node.get("/v1/catalog/service/consul").json().as_array().unwrap().len() == 3, "the servers are found");
     }
     let client = &fleet.clients[0];
     let web = r#"{"Name": "web", "Port": 80, "Check": {"TTL": "60s", "Status": "passing"}}"#;
@@ -57,7 +58,7 @@ fn every_face_of_every_agent_gives_the_same_answers() {
             Some(node.get("/v1/health/service/web?passing").json()).filter(|found| !found.as_array().unwrap().is_empty())
         );
         assert_eq!(found[0]["Node"]["Node"], "dc1-client-0");
-        assert_eq!(node.dig(&["web.service.consul", "SRV"]).answer.len(), 1);
+        eventually!(PATIENCE, node.dig(&["web.service.consul", "SRV"]).answer.len() == 1, "by way of {:?}", node.addresses().dns);
     }
     assert_eq!(client.put("/v1/agent/check/fail/service:web", "").status, 200);
     eventually!(PATIENCE, fleet.servers[0].get("/v1/health/service/web?passing").json().as_array().unwrap().is_empty());
@@ -176,7 +177,7 @@ fn a_cluster_grows_and_shrinks_while_it_is_used() {
 }
 
 fn voters(node: &Node) -> usize {
-    let servers = node.get("/v1/operator/raft/configuration").json()["Servers"].clone();
+    let servers = node.get("/v1/operator/raft/configuration?stale").json()["Servers"].clone();
     servers.as_array().unwrap().iter().filter(|server| server["Voter"] == true).count()
 }
 
@@ -290,7 +291,7 @@ fn lists_are_sorted_from_a_node_and_the_round_trip_between_two_is_told() {
     };
     eventually!(PATIENCE, fleet.servers[0].get("/v1/coordinate/nodes").json().as_array().unwrap().len() == 3, "everybody was heard");
     for near in ["dc1-client-0", "dc1-server-1"] {
-        for path in ["/v1/health/service/web", "/v1/catalog/service/web", "/v1/catalog/nodes"] {
+        for path in ["/v1/health/service/web", "/v1/catalog/service/web", "/v1/catalog/nodes", "/v1/health/state/any"] {
             eventually!(PATIENCE, nodes(&format!("{path}?near={near}")).first().is_some_and(|first| first == near), "{path} from {near}");
         }
     }
@@ -303,6 +304,8 @@ fn lists_are_sorted_from_a_node_and_the_round_trip_between_two_is_told() {
         let listed = || fleet.clients[0].cli(&["catalog", "nodes", &format!("-near={near}")]).stdout;
         eventually!(PATIENCE, listed().lines().nth(1).is_some_and(|row| row.starts_with(first)), "over gRPC too, from {near}");
     }
+    let from_here = fleet.clients[0].cli(&["rtt", "dc1-server-0"]);
+    assert!(from_here.stdout.starts_with("Estimated dc1-server-0 <-> dc1-client-0 rtt: "), "{}{}", from_here.stdout, from_here.stderr);
     let told = fleet.clients[0].cli(&["rtt", "dc1-server-0", "dc1-server-1"]);
     assert!(told.stdout.starts_with("Estimated dc1-server-0 <-> dc1-server-1 rtt: "), "{}{}", told.stdout, told.stderr);
     assert_eq!(fleet.clients[0].cli(&["rtt", "dc1-server-0", "nobody"]).code, Some(1));

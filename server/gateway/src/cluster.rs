@@ -61,8 +61,11 @@ pub(crate) fn force_leave(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
 }
 
 /// `GET /v1/operator/raft/configuration`
-pub(crate) fn raft_configuration(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
-    let status = gateway.service.consensus_status();
+pub(crate) async fn raft_configuration(gateway: &Gateway, ask: &Ask) -> Outcome<Reply> {
+    // What this server believes is current once a read as current as asked for was possible.
+    let (options, _) = ask.reading()?;
+    drop(gateway.service.directory(&ask.caller, &options).await?);
+    let (status, last_indexes) = (gateway.service.consensus_status(), gateway.service.last_indexes());
     let mut json = Json::new();
     json.object(|json| {
         json.name("Servers").array(|json| {
@@ -74,7 +77,7 @@ pub(crate) fn raft_configuration(gateway: &Gateway, ask: &Ask) -> Outcome<Reply>
                     json.name("Leader").flag(status.leader == Some(peer.id));
                     json.name("ProtocolVersion").text("3");
                     json.name("Voter").flag(peer.voter);
-                    json.name("LastIndex").number(if peer.id == status.id { status.last_index } else { 0 });
+                    json.name("LastIndex").number(last_indexes.get(&peer.id).copied().unwrap_or(0));
                 });
             }
         });

@@ -57,6 +57,8 @@ pub(crate) async fn dispatch(gateway: Arc<Gateway>, request: Request<Body>) -> R
 async fn place(gateway: &Gateway, endpoint: Endpoint, ask: &Ask, body: Body) -> Outcome<(Place, Body)> {
     let place = carry::place(gateway, endpoint, ask);
     match (endpoint, &gateway.options.forward) {
+        // Any server tells what it believes.
+        (Endpoint::RaftConfiguration, _) if matches!(place, Place::Leader(_)) && ask.params.has("stale") => Ok((Place::Here, body)),
         (_, Some(forward)) if endpoint.names_its_datacenter() && gateway.service.identity().server && forward.is_federated() => {
             let body = request::read(&ask.headers, body, gateway.options.body_bytes_max).await?;
             let own = &gateway.service.identity().datacenter;
@@ -185,7 +187,7 @@ async fn read(gateway: &Arc<Gateway>, endpoint: Endpoint, ask: &Ask) -> Outcome<
         Endpoint::StatusLeader => cluster::leader(gateway, ask),
         Endpoint::StatusPeers => cluster::peers(gateway, ask),
         Endpoint::EventList => event::list(gateway, ask).await,
-        Endpoint::RaftConfiguration => cluster::raft_configuration(gateway, ask),
+        Endpoint::RaftConfiguration => cluster::raft_configuration(gateway, ask).await,
         Endpoint::AutopilotHealth => operator::health(gateway, ask),
         Endpoint::AutopilotState => operator::state(gateway, ask),
         Endpoint::AutopilotConfiguration => operator::configuration(gateway, ask).await,

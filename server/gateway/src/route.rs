@@ -113,9 +113,16 @@ impl Endpoint {
         self.is_of_this_agent() || matches!(self, Endpoint::EventFire | Endpoint::EventList | Endpoint::Coordinates)
     }
 
-    /// Whether only the leader can do it.
+    /// Whether only the leader can do it, or knows all of it.
     pub(crate) fn is_for_the_leader(self) -> bool {
-        matches!(self, Endpoint::RaftPeer | Endpoint::RaftTransfer | Endpoint::AutopilotHealth | Endpoint::AutopilotState)
+        matches!(
+            self,
+            Endpoint::RaftConfiguration
+                | Endpoint::RaftPeer
+                | Endpoint::RaftTransfer
+                | Endpoint::AutopilotHealth
+                | Endpoint::AutopilotState
+        )
     }
 
     /// Whether its body may name the datacenter that it is for.

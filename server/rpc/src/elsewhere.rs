@@ -22,7 +22,7 @@ use http::HeaderValue;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet};
-use proto::v1::{ListCoordinatesRequest, Pool};
+use proto::v1::{Consistency, GetRaftConfigurationRequest, ListCoordinatesRequest, Pool};
 use service::Service;
 use tonic::service::AxumBody;
 
@@ -32,6 +32,9 @@ use crate::late;
 /// Calls that only the leader can answer.
 const FOR_THE_LEADER: [&str; 3] =
     ["/lictor.v1.OperatorService/RemovePeer", "/lictor.v1.OperatorService/TransferLeader", "/lictor.v1.OperatorService/GetAutopilotState"];
+
+/// A call that any server answers with what it believes, if that is asked for; the leader knows more.
+const RAFT_CONFIGURATION: &str = "/lictor.v1.OperatorService/GetRaftConfiguration";
 
 /// Bytes of a message in which its options are looked for.
 const LOOKED_AT: usize = 64 << 10;
@@ -244,7 +247,14 @@ async fn sort(service: &Service, forward: &Forward, places: &Places, call: Call)
     if let Some(name) = place.filter(|name| is_elsewhere(name)) {
         return Sorted::Datacenter(name.to_lowercase(), call);
     }
-    if FOR_THE_LEADER.contains(&call.uri().path()) {
+    let (is_for_the_leader, call) = match call.uri().path() == RAFT_CONFIGURATION {
+        true => {
+            let (stale, call) = look(call, of_a_stale_configuration).await;
+            (stale.is_none(), call)
+        }
+        false => (FOR_THE_LEADER.contains(&call.uri().path()), call),
+    };
+    if is_for_the_leader {
         let status = service.consensus_status();
         if let Some(address) = service.leader_address().filter(|_| status.leader != Some(status.id)) {
             return Sorted::Leader(address, call);
@@ -291,11 +301,23 @@ enum Looked<T> {
 
 /// Whether it asks for coordinates in the pool between datacenters.
 fn of_the_wan_pool(bytes: &[u8]) -> Looked<()> {
+    whole_message(bytes, |request: &ListCoordinatesRequest| request.pool() == Pool::Wan)
+}
+
+/// Whether it asks for the quorum as the asked server knows it.
+fn of_a_stale_configuration(bytes: &[u8]) -> Looked<()> {
+    whole_message(bytes, |request: &GetRaftConfigurationRequest| {
+        request.options.as_ref().is_some_and(|options| options.consistency() == Consistency::Stale)
+    })
+}
+
+/// Whether the first message of a call is one of those that are looked for.
+fn whole_message<M: Message + Default>(bytes: &[u8], is_wanted: impl Fn(&M) -> bool) -> Looked<()> {
     let Some((prefix, message)) = bytes.split_at_checked(PREFIX) else { return Looked::Unknown };
     let length = (&prefix[1..]).get_u32() as usize;
     let Some(message) = message.get(..length) else { return Looked::Unknown };
-    match ListCoordinatesRequest::decode(message) {
-        Ok(request) if prefix[0] == 0 && request.pool() == Pool::Wan => Looked::Found(()),
+    match M::decode(message) {
+        Ok(request) if prefix[0] == 0 && is_wanted(&request) => Looked::Found(()),
         _ => Looked::Absent,
     }
 }

@@ -36,12 +36,12 @@ impl OperatorService for Face {
             // What this server believes is current once a read as current as asked was possible.
             let directory = self.service.directory(&caller, &read_options(options)?).await?;
             drop(directory);
-            let status = self.service.consensus_status();
+            let (status, last_indexes) = (self.service.consensus_status(), self.service.last_indexes());
             let server = |found: &Peer| v1::RaftServer {
                 peer: Some(peer(found)),
                 leader: status.leader == Some(found.id),
                 voter: found.voter,
-                last_log_index: if found.id == status.id { status.last_index } else { 0 },
+                last_log_index: last_indexes.get(&found.id).copied().unwrap_or(0),
             };
             let mut servers: Vec<v1::RaftServer> = status.peers.iter().map(server).collect();
             servers.sort_by_key(|server| server.peer.as_ref().map_or(0, |peer| peer.id));

@@ -1,5 +1,7 @@
 //! Where this server stands.
 
+use std::collections::BTreeMap;
+
 pub use consensus::{Peer, Status};
 
 use crate::Service;
@@ -20,6 +22,14 @@ impl Service {
     /// The servers of the quorum.
     pub fn peers(&self) -> Vec<Peer> {
         self.consensus().status().peers
+    }
+
+    /// The last index that each server of the quorum is known to have, by number: this one knows its own, and the
+    /// leader all.
+    pub fn last_indexes(&self) -> BTreeMap<u64, u64> {
+        let known = self.consensus().followers().into_iter().map(|(id, follower)| (id, follower.last_index));
+        let status = self.consensus().status();
+        std::iter::once((status.id, status.last_index)).chain(known).collect()
     }
 
     /// The revision of this server's state.

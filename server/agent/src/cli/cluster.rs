@@ -155,30 +155,52 @@ impl Operator {
 
 impl ListPeers {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let servers = servers(&self.connection.client()?, &self.connection).await?;
+        let servers = servers(&self.connection.client()?, &self.connection.read()).await?;
         if self.format == Format::Json {
             let rows = servers.iter().map(|server| {
                 let peer = server.peer.clone().unwrap_or_default();
-                json!({"id": peer.id, "node": peer.node, "address": peer.address, "leader": server.leader, "voter": server.voter})
+                json!({
+                    "id": peer.id,
+                    "node": peer.node,
+                    "address": peer.address,
+                    "leader": server.leader,
+                    "voter": server.voter,
+                    "last_log_index": server.last_log_index,
+                })
             });
             print_json(&rows.collect::<Vec<_>>().into())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let mut table = Table::new(["Node", "ID", "Address", "State", "Voter"]);
-        for server in servers {
-            let peer = server.peer.unwrap_or_default();
-            let state = if server.leader { "leader" } else { "follower" };
-            table.row([peer.node, peer.id.to_string(), peer.address, state.into(), server.voter.to_string()]);
-        }
-        table.print()?;
+        peers(servers).print()?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The servers of the quorum in the datacenter that is meant, as any server of it knows them.
-async fn servers(client: &Client, connection: &Connection) -> anyhow::Result<Vec<v1::RaftServer>> {
-    let read = ReadOptions::stale().datacenter(connection.datacenter());
-    Ok(client.operator().raft_configuration(&read).await?.value.servers)
+/// The servers with how far each has come, where that is known.
+fn peers(servers: Vec<v1::RaftServer>) -> Table {
+    let mut table = Table::new(["Node", "ID", "Address", "State", "Voter", "RaftProtocol", "Commit Index", "Trails Leader By"]);
+    let of_leader = servers.iter().find(|server| server.leader).map_or(0, |server| server.last_log_index);
+    for server in servers {
+        let unknown = || "-".to_owned();
+        let (at, trails) = match (server.leader, server.last_log_index) {
+            (_, 0) => (unknown(), unknown()),
+            (false, at) if of_leader > 0 => (at.to_string(), commits(of_leader.saturating_sub(at))),
+            (_, at) => (at.to_string(), unknown()),
+        };
+        let peer = server.peer.unwrap_or_default();
+        let state = if server.leader { "leader" } else { "follower" };
+        table.row([peer.node, peer.id.to_string(), peer.address, state.into(), server.voter.to_string(), "3".into(), at, trails]);
+    }
+    table
+}
+
+fn commits(number: u64) -> String {
+    if number == 1 { "1 commit".into() } else { format!("{number} commits") }
+}
+
+/// The servers of the quorum in the datacenter that is meant.
+async fn servers(client: &Client, read: &ReadOptions) -> anyhow::Result<Vec<v1::RaftServer>> {
+    Ok(client.operator().raft_configuration(read).await?.value.servers)
 }
 
 impl RemovePeer {
@@ -187,7 +209,7 @@ impl RemovePeer {
         let id = match (self.id, self.address) {
             (Some(id), None) => id,
             (None, Some(address)) => {
-                let servers = servers(&client, &self.connection).await?;
+                let servers = servers(&client, &ReadOptions::stale().datacenter(self.connection.datacenter())).await?;
                 let found = servers.into_iter().filter_map(|server| server.peer).find(|peer| peer.address == address);
                 let found = found.map(|peer| peer.id);
                 found.ok_or_else(|| {
@@ -197,7 +219,28 @@ impl RemovePeer {
             _ => bail!("give either `-id` or `-address`"),
         };
         client.operator().remove_peer(id, &self.connection.datacenter()).await?;
-        print_line(format_args!("Removed peer with id {id}"))?;
+        print_line(format_args!("Removed peer with id \"{id}\""))?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_trails_the_leader_is_told_where_it_is_known() {
+        let server = |id, leader, last_log_index| {
+            let peer = Some(v1::Peer { id, node: format!("s{id}"), address: "10.0.0.1:8300".into() });
+            v1::RaftServer { peer, leader, voter: true, last_log_index }
+        };
+        let ends = |servers: Vec<v1::RaftServer>| -> Vec<String> {
+            let cells = |line: &str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).skip(6).collect::<Vec<_>>().join("|");
+            peers(servers).to_string().lines().map(cells).collect()
+        };
+        let known = ends(vec![server(1, true, 90), server(2, false, 89), server(3, false, 90), server(4, false, 0)]);
+        assert_eq!(known, ["Commit Index|Trails Leader By", "90|-", "89|1 commit", "90|0 commits", "-|-"]);
+        let unknown = ends(vec![server(1, true, 0), server(2, false, 89)]);
+        assert_eq!(unknown[1..], ["-|-", "89|-"]);
     }
 }
