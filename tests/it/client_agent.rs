@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::{Node, eventually, tool};
+use harness::{Node, Setup, eventually, tool};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -116,4 +116,23 @@ async fn a_client_answers_as_a_server_does_and_with_what_is_configured_on_it() {
     assert_eq!(status().await, ServingStatus::Serving);
     fleet.servers[0].kill();
     eventually!(SOON, status().await == ServingStatus::NotServing, "it tells that no server is known");
+}
+
+#[test]
+fn a_client_asks_its_own_recursors_what_its_servers_do_not_know() {
+    let elsewhere = Setup::dev().config("domain = \"elsewhere\"").start();
+    let address = elsewhere.setup().address().to_string();
+    let body = r#"{"Node": "far", "Address": "10.7.7.7"}"#;
+    elsewhere.put("/v1/catalog/register", body).expect(200);
+
+    let fleet = Fleet::start("dc1", 1, 0);
+    let recursor = elsewhere.addresses().dns;
+    let client = client_of("dc1", 0, &fleet.addresses()).config(&format!("recursors = [\"{recursor}\"]")).start();
+    let body = r#"{"Node": "alias", "Address": "far.node.elsewhere"}"#;
+    eventually!(SOON, client.put("/v1/catalog/register", body).status == 200, "there is a leader");
+    let found = client.dig(&["alias.node.consul", "A"]);
+    assert_eq!((found.data("CNAME"), found.data("A")), (vec!["far.node.elsewhere.".into()], vec!["10.7.7.7".into()]));
+    assert_eq!(client.dig(&["-x", "10.7.7.7"]).data("PTR"), ["far.node.dc1.elsewhere."]);
+    assert!(client.dig(&["-x", &address]).status == "NOERROR", "nobody here has `{address}`");
+    assert_eq!(client.dig(&["none.node.consul", "A"]).status, "NXDOMAIN", "what is ours is not asked of others");
 }

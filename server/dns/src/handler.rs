@@ -24,6 +24,7 @@ use crate::answerer;
 use crate::endpoints::EndpointCache;
 use crate::limits::{self, Envelope, Room, Transport};
 use crate::metrics::Metrics;
+use crate::missing::{self, Missing};
 use crate::options::DnsOptions;
 use crate::question::{self, InZone, Lookup};
 use crate::recurse::Recursors;
@@ -166,7 +167,10 @@ impl Handler {
                     Err(answer) => return self.reply(&request, answer, out),
                 }
             }
-            On::Server(datacenter) => return self.carry(&request, &bytes, datacenter.as_deref(), out).await,
+            On::Server(datacenter) => {
+                self.carry(&request, &bytes, datacenter.as_deref(), out).await;
+                return self.complete(&request, &bytes, out).await;
+            }
             on => on,
         };
         match on {
@@ -203,6 +207,22 @@ impl Handler {
                 tracing::debug!(%error, "a dns question could not be carried to a server");
                 self.reply(request, Answer::code(ResponseCode::ServFail), out);
             }
+        }
+    }
+
+    /// Has our own recursors say what a server's answer leaves open.
+    async fn complete(&self, request: &Request, bytes: &[u8], out: &mut Vec<u8>) {
+        if self.recursors.is_empty() {
+            return;
+        }
+        match Message::from_vec(out).ok().and_then(|reply| missing::of(reply, &self.options)) {
+            Some(Missing::All) => {
+                if let Some(reply) = self.recursors.relay(bytes, request.transport).await {
+                    *out = reply;
+                }
+            }
+            Some(Missing::Alias(answer, target)) => self.follow(request, answer, target, out).await,
+            None => {}
         }
     }
 

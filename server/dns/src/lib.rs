@@ -13,6 +13,7 @@ mod endpoints;
 mod handler;
 mod limits;
 mod metrics;
+mod missing;
 mod options;
 mod question;
 mod recurse;
