@@ -1,8 +1,9 @@
 //! The cluster as this agent sees it: members of its pools, and the quorum.
 
 pub mod membership;
+mod nearness;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,38 +177,21 @@ impl Service {
     /// Sorts by the round trip from the node `near`; what was not heard of comes last, and equals stay
     /// as they are. A node that nobody knows leaves everything as it is.
     pub fn sort_by_distance<T>(&self, near: &str, rows: &mut [T], node: impl Fn(&T) -> &str) {
-        let Some(distance) = self.distances_from(near) else { return };
-        let mut known: HashMap<String, Duration> = HashMap::new();
-        for row in rows.iter() {
-            let name = node(row);
-            if !known.contains_key(name) {
-                known.insert(name.to_owned(), distance(name));
-            }
+        if let Some(distance) = self.distances_from(near) {
+            nearness::sort(rows, node, distance);
         }
-        rows.sort_by_key(|row| known.get(node(row)).copied().unwrap_or(Duration::MAX));
     }
 
     /// The datacenters that can be asked: this one, then the others by their round-trip time.
     pub fn datacenters(&self) -> Vec<String> {
         let own = self.identity().datacenter.to_string();
         let Some(wan) = self.pools().and_then(|pools| pools.wan.as_ref()) else { return vec![own] };
-        let here = wan.coordinate();
-        let mut nearest: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
-        for member in wan.members() {
-            let Some(datacenter) = member.tags.get("dc").filter(|dc| **dc != own) else { continue };
-            let trips = nearest.entry(datacenter.clone()).or_default();
-            trips.extend(wan.coordinate_of(&member.name).map(|there| here.distance(&there)));
-        }
-        let mut others: Vec<(Duration, String)> = nearest
-            .into_iter()
-            .map(|(datacenter, mut trips)| {
-                trips.sort();
-                // The median: one far server does not move a datacenter.
-                (trips.get(trips.len() / 2).copied().unwrap_or(Duration::MAX), datacenter)
-            })
-            .collect();
-        others.sort();
-        std::iter::once(own).chain(others.into_iter().map(|(_, datacenter)| datacenter)).collect()
+        let foreign = wan.members().into_iter().filter_map(|member| {
+            let datacenter = member.tags.get("dc").filter(|dc| **dc != own)?;
+            Some((datacenter.clone(), wan.coordinate_of(&member.name)))
+        });
+        let others = nearness::datacenters(&wan.coordinate(), foreign);
+        std::iter::once(own).chain(others).collect()
     }
 
     /// Takes a server out of the quorum by its number or its address. Only the leader can. Refuses where those that are
