@@ -227,6 +227,12 @@ fn a_member_that_dies_turns_critical_and_one_that_is_told_to_be_gone_is_forgotte
     eventually!(PATIENCE, serf_health(server, "dc1-client-1") == "none", "it is out of the catalog");
     fleet.clients[1].restart();
     eventually!(PATIENCE, serf_health(&fleet.servers[0], "dc1-client-1") == "passing", "it came back");
+    fleet.clients[1].kill();
+    eventually!(PATIENCE, serf_health(&fleet.servers[0], "dc1-client-1") == "critical", "it is found dead again");
+    fleet.clients[0].put("/v1/agent/force-leave/dc1-client-1?prune", "").expect(200);
+    eventually!(PATIENCE, !fleet.servers[0].get("/v1/agent/members").text().contains("dc1-client-1"), "nobody knows it any more");
+    let unknown = fleet.clients[0].put("/v1/agent/force-leave/nobody", "").expect(500);
+    assert!(unknown.text().contains("No node found with name 'nobody'"), "{}", unknown.text());
 }
 
 #[test]
@@ -366,6 +372,8 @@ fn a_stranger_is_not_let_in_and_says_why() {
     let refused = stranger.cli(&["join", &format!("{}:8301", fleet.servers[0].setup().address())]);
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("this is the pool `lan:dc1`"), "{}", refused.stderr);
+    let refused = stranger.put(&format!("/v1/agent/join/{}:8301", fleet.servers[0].setup().address()), "").expect(500);
+    assert!(refused.text().contains("failed to join") && refused.text().contains("`lan:dc1`"), "{}", refused.text());
     let mut twin = client_of("dc1", 0, &fleet.addresses()).flag("-node=dc1-server-0").flag("-retry-max=2").spawn();
     twin.expect_error("nobody has let this agent into the LAN pool");
     assert!(!twin.exited().success());
@@ -386,7 +394,7 @@ fn a_server_with_another_clusters_data_gets_no_vote() {
     let fleet = Fleet::start("dc1", 1, 0);
     let foreign = server_of("dc1", 7, 1, &[]).start();
     put_until_it_works(&foreign, "mine", "1");
-    assert_eq!(foreign.cli(&["join", &format!("{}:8301", fleet.servers[0].setup().address())]).code, Some(0));
+    foreign.put(&format!("/v1/agent/join/{}:8301", fleet.servers[0].setup().address()), "").expect(200);
     eventually!(PATIENCE, fleet.servers[0].log().text().contains("it holds another cluster's data"), "the leader says so");
     assert_eq!(fleet.servers[0].get("/v1/kv/mine").status, 404);
     assert_eq!(foreign.get("/v1/kv/mine?raw").text(), "1", "nothing of it is overwritten");
