@@ -22,7 +22,7 @@ fn pool(seed: u64, members: usize, parts: Parts) -> Network {
 #[test]
 fn a_death_that_others_confirm_is_known_soon_and_one_that_nobody_confirms_is_waited_for() {
     let mut network = pool(1, 30, Parts::ALL);
-    let confirmed = network.detect(7);
+    let (_, confirmed) = network.detect(7);
     assert!(confirmed < seconds(9), "everybody knows of it after {confirmed:?}: 3 s of suspicion and what it takes to notice");
     // The same silence, but of everybody at once: to the one that is left it may be its own network.
     let mut network = pool(1, 30, Parts::ALL);

@@ -331,17 +331,22 @@ impl Network {
         (self.now - from).as_secs_f64() / Timing::lan().gossip.as_secs_f64()
     }
 
-    /// The time until everybody knows that `member` has crashed.
-    pub(super) fn detect(&mut self, member: usize) -> Duration {
+    /// The time until the first one knows that `member` has crashed, and until everybody does.
+    pub(super) fn detect(&mut self, member: usize) -> (Duration, Duration) {
         let from = self.now;
         self.crash(member);
         let name = name(member);
         let knows = |network: &Network| network.deaths.keys().filter(|(_, dead)| *dead == name).count();
         let others = self.running().count();
+        let mut first = None;
         while knows(self) < others && self.now - from < Duration::from_secs(120) {
-            self.run(Duration::from_millis(200));
+            self.run(Duration::from_millis(100));
+            if first.is_none() && knows(self) > 0 {
+                first = Some(self.now - from);
+            }
         }
-        self.now - from
+        let all = self.now - from;
+        (first.unwrap_or(all), all)
     }
 
     /// Has a member join by another one: what TCP would carry is carried at once. Says whether it was let in.
