@@ -390,12 +390,25 @@ fn a_stranger_is_not_let_in_and_says_why() {
 }
 
 #[test]
-fn a_server_with_another_clusters_data_gets_no_vote() {
-    let fleet = Fleet::start("dc1", 1, 0);
-    let foreign = server_of("dc1", 7, 1, &[]).start();
+fn a_server_with_another_clusters_data_is_not_let_in() {
+    let fleet = Fleet::start("dc1", 1, 1);
+    put_until_it_works(&fleet.clients[0], "ours", "1");
+    let mut foreign = server_of("dc1", 7, 1, &[]).start();
     put_until_it_works(&foreign, "mine", "1");
-    foreign.put(&format!("/v1/agent/join/{}:8301", fleet.servers[0].setup().address()), "").expect(200);
-    eventually!(PATIENCE, fleet.servers[0].log().text().contains("it holds another cluster's data"), "the leader says so");
-    assert_eq!(fleet.servers[0].get("/v1/kv/mine").status, 404);
+    for node in fleet.nodes() {
+        let address = format!("{}:8301", node.setup().address());
+        let refused = foreign.cli(&["join", &address]).exited(1);
+        assert!(refused.stderr.contains("belongs to another cluster"), "{}", refused.stderr);
+        assert!(foreign.put(&format!("/v1/agent/join/{address}"), "").text().contains("belongs to another cluster"));
+        foreign.set_up(|setup| setup.and(format!("-retry-join={address}")));
+    }
+    // It knows whose data it has before it has told anybody that it is there.
+    foreign.stop();
+    foreign.restart();
+    eventually!(PATIENCE, fleet.clients[0].log().text().matches("a member was not let in").count() >= 3, "nor is it after a restart");
+    for node in fleet.nodes() {
+        assert!(!node.get("/v1/agent/members").text().contains("dc1-server-7"), "{}", node.get("/v1/agent/members").text());
+        assert_eq!((node.get("/v1/kv/mine").status, node.get("/v1/kv/ours?raw").text().as_str()), (404, "1"));
+    }
     assert_eq!(foreign.get("/v1/kv/mine?raw").text(), "1", "nothing of it is overwritten");
 }

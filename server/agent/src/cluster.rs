@@ -10,7 +10,8 @@ use anyhow::Context;
 use consensus::Consensus;
 use gossip::{Key, Keyring, Options, Pool, Status, Timing};
 use service::cluster::Pools;
-use service::{Identity, Service};
+use service::{CLUSTER_TAG, Identity, Service};
+use store::data_dir::DataDir;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -35,17 +36,19 @@ const QUORUM_LOOK: Duration = Duration::from_millis(50);
 pub(crate) fn pools(
     config: &Config,
     identity: &Identity,
+    cluster: Option<&str>,
     (lan, wan): (Option<gossip::Sockets>, Option<gossip::Sockets>),
     shutdown: &Shutdown,
 ) -> anyhow::Result<Option<Pools>> {
     let Some(lan) = lan else { return Ok(None) };
     let timing = if config.dev { Timing::local() } else { Timing::lan() };
     let name = identity.node_name.to_string();
-    let lan = Pool::start(options(config, identity, name, "local", timing)?, lan)?;
+    let lan = Pool::start(options(config, identity, cluster, name, "local", timing)?, lan)?;
     let wan_name = format!("{}.{}", identity.node_name, identity.datacenter);
     let wan_timing = if config.dev { Timing::local() } else { Timing::wan() };
-    let wan =
-        wan.map(|sockets| anyhow::Ok(Pool::start(options(config, identity, wan_name, "remote", wan_timing)?, sockets)?)).transpose()?;
+    let wan = wan
+        .map(|sockets| anyhow::Ok(Pool::start(options(config, identity, cluster, wan_name, "remote", wan_timing)?, sockets)?))
+        .transpose()?;
     let shutdown = shutdown.clone();
     Ok(Some(Pools {
         lan,
@@ -57,7 +60,14 @@ pub(crate) fn pools(
     }))
 }
 
-fn options(config: &Config, identity: &Identity, name: String, file: &str, timing: Timing) -> anyhow::Result<Options> {
+fn options(
+    config: &Config,
+    identity: &Identity,
+    cluster: Option<&str>,
+    name: String,
+    file: &str,
+    timing: Timing,
+) -> anyhow::Result<Options> {
     let folder = config.data_dir.as_ref().map(|path| path.join("serf"));
     let keyring_file = folder.as_ref().map(|folder| folder.join(format!("{file}.keyring")));
     let label = if file == "local" { format!("lan:{}", identity.datacenter) } else { "wan".to_owned() };
@@ -65,8 +75,10 @@ fn options(config: &Config, identity: &Identity, name: String, file: &str, timin
         name,
         node_id: identity.node_id.to_string(),
         advertise: SocketAddr::new(if file == "local" { config.advertise_addr } else { config.advertise.wan }, 0),
-        tags: identity.tags(),
+        tags: identity.tags(cluster.map(str::to_owned)),
         label,
+        // Datacenters are clusters of their own.
+        bond: (file == "local").then_some(CLUSTER_TAG),
         timing,
         keyring: keyring(config, keyring_file.as_deref())?,
         memory: folder.map(|folder| folder.join(format!("{file}.snapshot"))),
@@ -97,6 +109,20 @@ fn keyring(config: &Config, file: Option<&std::path::Path>) -> anyhow::Result<Op
 /// Whether a key is configured that the keys that were kept don't have.
 fn is_unused(configured: Option<&Key>, kept: Option<&Keyring>) -> bool {
     configured.zip(kept).is_some_and(|(key, kept)| !kept.keys().contains(key))
+}
+
+/// Has this server belong to the cluster whose log it keeps, from now on and after every restart: it says so to its pools, and its data
+/// directory is of no use in another one.
+pub(crate) fn belong(service: &Service, pools: Option<&Pools>, directory: Option<&mut DataDir>) -> anyhow::Result<()> {
+    let tags = service.tags();
+    let cluster_id = tags.get(CLUSTER_TAG).cloned();
+    if let Some(directory) = directory {
+        directory.bind(&store::data_dir::Identity { cluster_id, ..Default::default() })?;
+    }
+    for pool in pools.into_iter().flat_map(|pools| [Some(&pools.lan), pools.wan.as_ref()]).flatten() {
+        pool.set_tags(tags.clone())?;
+    }
+    Ok(())
 }
 
 /// Brings the servers of this datacenter into the pool between datacenters, so that it is enough for

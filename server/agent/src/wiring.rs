@@ -51,7 +51,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     let network = Network::host();
     let mut sockets = Sockets::bind(&config, &network).await?;
     let listening = sockets.listening()?;
-    let (storage, ids) = open_storage(&config)?;
+    let (storage, mut ids) = open_storage(&config)?;
     let identity = identity(&config, &ids, &sockets)?;
     let limits = limits(&config);
 
@@ -75,7 +75,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
     };
     let consensus = Consensus::start(options, hub.clone()).await.context("consensus did not start")?;
 
-    let pools = cluster::pools(&config, &identity, sockets.take_gossip(), &shutdown)?;
+    let pools = cluster::pools(&config, &identity, ids.cluster.as_deref(), sockets.take_gossip(), &shutdown)?;
     let forward = pools.as_ref().map(|pools| Forward::new(&config.datacenter, network.clone(), pools.lan.clone(), pools.wan.clone()));
     anyhow::ensure!(config.server || forward.is_some(), "an agent that is no server finds its servers by gossip; set `ports.serf_lan`");
 
@@ -108,6 +108,7 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
             () = shutdown.requested() => Ok(consensus.tables()),
         };
         ready?;
+        cluster::belong(&service, pools.as_ref(), ids.directory.as_mut())?;
         tasks.spawn(leader::run(service.clone(), config.bootstrap_expect as usize, core.clone()));
         register_self(&consensus, &identity, &node, &shutdown).await;
         begin_autopilot(&service, &config, &shutdown).await;
@@ -169,8 +170,10 @@ pub async fn run(flags: AgentFlags, config: Config, shutdown: Shutdown, metrics:
 struct Ids {
     node_id: String,
     raft_id: u64,
-    /// Keeps the data directory for this process.
-    _directory: Option<DataDir>,
+    /// The cluster that its data are of, if they are of any.
+    cluster: Option<String>,
+    /// The data directory, kept for this process.
+    directory: Option<DataDir>,
 }
 
 /// Where the agent finds the catalog.
@@ -191,7 +194,7 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
     let raft_id = rand::random_range(1..=u64::from(u32::MAX));
     let Some(path) = &config.data_dir else {
         let node_id = config.node_id.clone().unwrap_or_else(new_id);
-        return Ok((consensus::Storage::Memory, Ids { node_id, raft_id, _directory: None }));
+        return Ok((consensus::Storage::Memory, Ids { node_id, raft_id, cluster: None, directory: None }));
     };
     let expected = store::data_dir::Identity { node_id: config.node_id.clone(), ..Default::default() };
     let mut directory = DataDir::open(path, &expected)
@@ -204,7 +207,7 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
     };
     directory.bind(&bound)?;
     if !config.server {
-        let ids = Ids { node_id: bound.node_id.unwrap_or_default(), raft_id, _directory: Some(directory) };
+        let ids = Ids { node_id: bound.node_id.unwrap_or_default(), raft_id, cluster: None, directory: Some(directory) };
         return Ok((consensus::Storage::Memory, ids));
     }
     let (log, recovered) = store::log::open(&directory.log(), LogOptions::default())?;
@@ -213,7 +216,12 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
     }
     let state = StateStore::open(&directory.state(), StateOptions::default())?;
     let arriving = directory.arriving();
-    let ids = Ids { node_id: bound.node_id.unwrap_or_default(), raft_id: bound.raft_id.unwrap_or(raft_id), _directory: Some(directory) };
+    let ids = Ids {
+        node_id: bound.node_id.unwrap_or_default(),
+        raft_id: bound.raft_id.unwrap_or(raft_id),
+        cluster: bound.cluster_id,
+        directory: Some(directory),
+    };
     Ok((consensus::Storage::Durable { log, recovered, state, arriving }, ids))
 }
 

@@ -116,9 +116,11 @@ impl std::fmt::Debug for Forward {
 }
 
 impl Forward {
-    /// Carries to the servers that `lan` and, on servers, `wan` know. `datacenter` is the own one.
+    /// Carries to the servers that `lan` and, on servers, `wan` know. `datacenter` is the own one. A server in it that holds
+    /// another cluster's data is none of its servers.
     pub fn new(datacenter: &str, network: net::Network, lan: gossip::Pool, wan: Option<gossip::Pool>) -> Self {
-        Forward::to(Servers::new(datacenter, move || lan.members(), wan.map(|wan| move || wan.members())), network)
+        let lan = move || lan.members().into_iter().filter(lan.kinship()).collect();
+        Forward::to(Servers::new(datacenter, lan, wan.map(|wan| move || wan.members())), network)
     }
 
     fn to(servers: Servers, network: net::Network) -> Self {

@@ -5,6 +5,9 @@
 //! not up any more is failed, or left if it had said so.
 
 mod admission;
+mod bond;
+#[cfg(test)]
+mod bond_tests;
 mod calls;
 mod events;
 mod probes;
@@ -92,6 +95,8 @@ pub(crate) struct Core {
     pub(crate) label_text: String,
     pub(crate) keyring: Option<Keyring>,
     me: Arc<Record>,
+    /// The tag that members have in common, and the value that this one has met first.
+    bond: (Option<&'static str>, Option<String>),
     entries: Entries,
     /// Descriptions of members that nobody has seen up yet, by address.
     unseen: HashMap<SocketAddr, Arc<Record>>,
@@ -138,6 +143,7 @@ impl Core {
             label: wire::digest(label),
             label_text: label.to_owned(),
             keyring,
+            bond: (None, None),
             entries: Entries::default(),
             unseen: HashMap::new(),
             calls: Calls::default(),
@@ -284,6 +290,7 @@ impl Core {
         let pruned = inbox.pruned().map(|record| (record.clone(), Status::Left, None));
         State {
             from: self.me.clone(),
+            bond: self.bond(),
             joining,
             probed: self.probing.iter_membership_state().cloned().collect(),
             members: members.chain(pruned).collect(),
@@ -296,6 +303,7 @@ impl Core {
     pub(crate) fn merge(&mut self, now: Duration, state: State) {
         self.now = now;
         let me = self.me.id;
+        self.meet(state.bond.as_ref());
         let stranger = self.is_stranger(&state);
         let mut news = state.probed;
         // Two that compare themselves agree on nearly all.

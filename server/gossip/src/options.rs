@@ -21,6 +21,8 @@ pub struct Options {
     pub tags: BTreeMap<String, String>,
     /// What tells this pool from others: its kind and, for a LAN pool, the datacenter.
     pub label: String,
+    /// A tag whose value is the same for all members that have it; who has another one is not let in.
+    pub bond: Option<&'static str>,
     /// The pace.
     pub timing: Timing,
     /// The keys, if packets are sealed.

@@ -38,7 +38,6 @@ const CONNECTIONS_MAX: usize = 64;
 /// Connections that are answered at a time for one address: the others are left to others.
 const CONNECTIONS_EACH: usize = CONNECTIONS_MAX / 4;
 
-
 /// Each so often what a restart needs is written, if it has changed.
 const REMEMBER: Duration = Duration::from_secs(5);
 
@@ -103,6 +102,9 @@ impl Pool {
             pruned: false,
         };
         let mut core = Core::new(me, options.timing, &options.label, options.keyring, memory.clock, rand::random());
+        if let Some(bond) = options.bond {
+            core.set_bond(bond);
+        }
         if !memory.left || options.rejoin_after_leave {
             core.remember(memory.peers);
         }
@@ -154,6 +156,13 @@ impl Pool {
     /// Everybody that is known, this member included, by name.
     pub fn members(&self) -> Vec<Member> {
         self.shared.core.lock().members()
+    }
+
+    /// Tells of a member whether it goes by the same value as this one of the tag that all have in common, as far as it
+    /// has one: see [`Options::bond`].
+    pub fn kinship(&self) -> impl Fn(&Member) -> bool + use<> {
+        let bond = self.shared.core.lock().kinship();
+        move |member| bond.as_ref().is_none_or(|(name, here)| member.tags.get(*name).is_none_or(|there| there == here))
     }
 
     /// Changes whenever the members do.
@@ -466,6 +475,9 @@ impl Pool {
                 self.shared.core.lock().recognize(&state.from).map_or(Ok(Met::Itself), Err)
             }
             Reply::State(state) => {
+                if let Some(why) = self.shared.core.lock().refuse_stranger(&state) {
+                    return Err(why);
+                }
                 let strange = self.drive(|core, now| {
                     if joining {
                         core.adopt(&state);

@@ -15,6 +15,7 @@ pub(crate) fn options(name: &str) -> Options {
         advertise: "127.0.0.1:0".parse().unwrap(),
         tags: BTreeMap::from([("role".to_owned(), "node".to_owned())]),
         label: "lan:dc1".into(),
+        bond: None,
         timing: Timing::local(),
         keyring: None,
         memory: None,

@@ -117,6 +117,8 @@ pub(crate) struct Suspicion {
 pub(crate) struct State {
     /// Who sends it.
     pub(crate) from: Arc<Record>,
+    /// The value that it goes by of what all members have in common.
+    pub(crate) bond: Option<String>,
     /// It wants to be let in; otherwise it is in already.
     pub(crate) joining: bool,
     pub(crate) probed: Vec<Probed<Id>>,

@@ -107,7 +107,7 @@ impl Service {
 
     /// What this agent says of itself to its pools.
     pub fn tags(&self) -> BTreeMap<String, String> {
-        self.identity().tags()
+        self.identity().tags(crate::cluster_tag(self.consensus().tables().meta().cluster))
     }
 
     /// Joins a pool by way of its members at `addresses`.

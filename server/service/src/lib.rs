@@ -111,9 +111,17 @@ pub struct Identity {
     pub version: &'static str,
 }
 
+/// The tag by which a server says which cluster its data are of.
+pub const CLUSTER_TAG: &str = "cluster";
+
+/// The value of [`CLUSTER_TAG`] for the cluster with this number; `None` before it has one.
+pub fn cluster_tag(number: u64) -> Option<String> {
+    (number != 0).then(|| format!("{number:016x}"))
+}
+
 impl Identity {
-    /// What it says of itself to its pools.
-    pub fn tags(&self) -> BTreeMap<String, String> {
+    /// What it says of itself to its pools: of the cluster `cluster`, as [`cluster_tag`] has it, once it belongs to one.
+    pub fn tags(&self, cluster: Option<String>) -> BTreeMap<String, String> {
         let role = if self.server { "consul" } else { "node" };
         let mut tags = vec![
             ("role", role.to_owned()),
@@ -128,6 +136,7 @@ impl Identity {
                 tags.push(("wan_join_port", self.wan_port.to_string()));
             }
             tags.push(("raft_id", self.raft_id.to_string()));
+            tags.extend(cluster.map(|cluster| (CLUSTER_TAG, cluster)));
             match self.expect {
                 0 => {}
                 1 => tags.push(("bootstrap", "1".to_owned())),

@@ -37,6 +37,7 @@ pub async fn dev_in_a_pool() -> Service {
         advertise: address,
         tags: BTreeMap::new(),
         label: "lan:dc1".into(),
+        bond: None,
         timing: gossip::Timing::local(),
         keyring: None,
         memory: None,

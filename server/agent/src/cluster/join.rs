@@ -183,6 +183,7 @@ mod tests {
             advertise: at,
             tags: BTreeMap::new(),
             label: "lan:dc1".into(),
+            bond: None,
             timing: Timing::local(),
             keyring: None,
             memory: None,

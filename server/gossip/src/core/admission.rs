@@ -10,6 +10,9 @@ impl Core {
     /// the address of another one under its name or with its node id is its next life. Who has neither has taken
     /// an address that is not its own, unless nobody lives there any more.
     pub(crate) fn refuse(&self, state: &State) -> Option<String> {
+        if let Some(why) = self.refuse_stranger(state) {
+            return Some(why);
+        }
         let new = &state.from;
         if let Some(wrong) = bounds::refuse(new, &mut self.inbox.lock().horizon) {
             return Some(format!("it describes itself with {wrong}"));

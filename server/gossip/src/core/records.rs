@@ -58,6 +58,9 @@ impl Core {
                 return;
             }
         };
+        if let (Some(bond), true) = (self.bond.0, status == Status::Alive) {
+            self.meet(record.tags.get(bond));
+        }
         let name = record.name.clone();
         let since = self.entries.get(&name).filter(|entry| entry.status == status).map_or(self.now, |entry| entry.since);
         self.calls.described(&address);

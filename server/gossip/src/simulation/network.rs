@@ -234,6 +234,7 @@ impl Network {
             let known = records.iter().filter(|record| record.id.address != address(member));
             let state = crate::wire::State {
                 from: records[(member + 1) % members].clone(),
+                bond: None,
                 joining: false,
                 probed: known.clone().map(|record| foca::Member::alive(record.id)).collect(),
                 members: known.map(|record| (record.clone(), Status::Alive, None)).collect(),

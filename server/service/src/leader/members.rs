@@ -10,6 +10,8 @@ use state::anti_entropy::SERVER_SERVICE;
 use state::catalog::register::SERF_HEALTH;
 use state::{CheckInput, Deregistration, NodeInput, NodeView, Operation, Registration, ServiceInput, Status, Str, Tables};
 
+use crate::{CLUSTER_TAG, cluster_tag};
+
 /// What `serfHealth` says of a member that answers, and of one that does not.
 const ALIVE: &str = "Agent alive and reachable";
 const FAILED: &str = "Agent not live or unreachable";
@@ -17,7 +19,11 @@ const FAILED: &str = "Agent not live or unreachable";
 /// What has to be written for the catalog to show `members` of `datacenter`.
 pub(super) fn operations(tables: &Tables, members: &[Member], datacenter: &str) -> Vec<Operation> {
     let here = members.iter().filter(|member| member.tags.get("dc").is_none_or(|dc| dc == datacenter));
+    let cluster = cluster_tag(tables.meta().cluster);
+    let is_foreign = |member: &Member| cluster.is_some() && member.tags.get(CLUSTER_TAG).is_some_and(|tag| Some(tag) != cluster.as_ref());
     here.flat_map(|member| match member.status {
+        // A server of another cluster: nobody is to find it here.
+        _ if is_foreign(member) => Vec::from_iter(forget(tables, &member.name)),
         Alive::Alive | Alive::Leaving => {
             let mut due = give_way(tables, &member.name, &member.node_id, |name| is_up(members, name));
             due.extend(show_alive(tables, member, datacenter));
@@ -171,6 +177,18 @@ mod tests {
         let tables = service.consensus().tables();
         let view = tables.node("a").unwrap();
         assert_eq!((&view.node.id[..1], view.checks[SERF_HEALTH].status), ("2", Status::Passing));
+    }
+
+    #[tokio::test]
+    async fn a_server_of_another_cluster_is_not_found_here() {
+        let service = testing::dev().await;
+        let mut foreign = member("s", Alive::Alive, "consul");
+        assert_eq!(apply(&service, std::slice::from_ref(&foreign)).await, 1, "it does not belong to any yet");
+        foreign.tags.insert(CLUSTER_TAG.into(), "another".into());
+        assert_eq!(apply(&service, std::slice::from_ref(&foreign)).await, 1);
+        assert!(service.consensus().tables().node("s").is_none());
+        foreign.tags.insert(CLUSTER_TAG.into(), cluster_tag(service.consensus().tables().meta().cluster).unwrap());
+        assert_eq!(apply(&service, &[foreign]).await, 1, "it is one of ours");
     }
 
     #[tokio::test]
