@@ -380,7 +380,7 @@ fn a_stranger_is_not_let_in_and_says_why() {
     assert!(twin.log().text().contains("the name `dc1-server-0` belongs to a living node"), "{}", twin.log().text());
     let nobody = stranger.cli(&["join", "127.0.0.1:1"]);
     assert_eq!(nobody.code, Some(1));
-    assert!(stranger.get("/v1/agent/metrics?format=prometheus").text().contains("consul_gossip_joins_failed 2"), "both are counted");
+    assert!(stranger.get("/v1/agent/metrics?format=prometheus").text().contains("consul_gossip_joins_failed 3"), "all are counted");
     // Its own address is no mistake, and no help, whoever asks.
     let own = format!("{}:8301", stranger.setup().address());
     let itself = stranger.cli(&["join", &own]);
