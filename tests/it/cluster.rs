@@ -78,12 +78,12 @@ fn a_blocking_query_through_an_agent_without_a_log_is_answered_by_the_change() {
 
 #[test]
 fn a_leader_that_is_killed_under_load_is_replaced_and_nothing_acknowledged_is_lost() {
-    let mut fleet = Fleet::start("dc1", 3, 1);
+    let mut fleet = Fleet::start("dc1", 3, 2);
     let load = Load::by_way_of(fleet.nodes());
     for _ in 0..3 {
         load.goes_on();
-        let at = leader(&fleet.clients[0]);
-        let dead = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
+        let dead = fleet.leading();
+        let at = leader(&fleet.servers[dead]);
         fleet.servers[dead].kill();
         let other = &fleet.servers[(dead + 1) % 3];
         eventually!(PATIENCE, !leader(other).is_empty() && leader(other) != at, "another one leads");
@@ -104,9 +104,11 @@ fn asked(node: &Node, how: &str) -> TcpStream {
 
 #[test]
 fn a_leader_that_was_stopped_gives_way_and_follows_when_it_goes_on() {
-    let fleet = Fleet::start("dc1", 3, 0);
-    let at = leader(&fleet.servers[0]);
-    let stopped = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
+    let fleet = Fleet::start("dc1", 3, 2);
+    let load = Load::by_way_of(fleet.nodes());
+    load.goes_on();
+    let stopped = fleet.leading();
+    let at = leader(&fleet.servers[stopped]);
     let (paused, other) = (&fleet.servers[stopped], &fleet.servers[(stopped + 1) % 3]);
     put_until_it_works(paused, "a", "1");
     paused.pause();
@@ -124,11 +126,14 @@ fn a_leader_that_was_stopped_gives_way_and_follows_when_it_goes_on() {
     eventually!(PATIENCE, leader(paused) == leader(other), "it follows");
     put_until_it_works(paused, "a", "3");
     assert_eq!(other.get("/v1/kv/a?raw").text(), "3");
+    load.goes_on();
+    let acknowledged = load.end();
+    fleet.nodes().for_each(|node| assert_kept(node, &acknowledged));
 }
 
 #[test]
 fn all_servers_may_stop_at_once_and_come_back() {
-    let mut fleet = Fleet::start("dc1", 3, 1);
+    let mut fleet = Fleet::start("dc1", 3, 2);
     put_until_it_works(&fleet.clients[0], "kept", "yes");
     for server in &mut fleet.servers {
         server.kill();
@@ -148,7 +153,7 @@ fn all_servers_may_stop_at_once_and_come_back() {
 
 #[test]
 fn a_cluster_grows_and_shrinks_while_it_is_used() {
-    let mut fleet = Fleet::start("dc1", 3, 1);
+    let mut fleet = Fleet::start("dc1", 3, 2);
     put_until_it_works(&fleet.clients[0], "a", "1");
     let load = Load::by_way_of(fleet.nodes());
     load.goes_on();
@@ -185,8 +190,7 @@ fn voters(node: &Node) -> usize {
 fn servers_leave_down_to_the_last_one_which_goes_on_alone() {
     let mut fleet = Fleet::start("dc1", 3, 0);
     put_until_it_works(&fleet.servers[0], "a", "1");
-    let at = leader(&fleet.servers[0]);
-    let led = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
+    let led = fleet.leading();
     let last = fleet.servers.swap_remove(led);
     // Both at once: the one that stays must not be left with votes that it can't get.
     let leaving: Vec<_> = fleet.servers.iter().map(Node::http).collect();
@@ -202,8 +206,7 @@ fn servers_leave_down_to_the_last_one_which_goes_on_alone() {
 #[test]
 fn a_dead_server_that_is_told_to_be_gone_for_good_has_no_vote_any_more() {
     let mut fleet = Fleet::start("dc1", 3, 0);
-    let at = leader(&fleet.servers[0]);
-    let dead = fleet.servers.iter().position(|node| !at.starts_with(&node.setup().address().to_string())).unwrap();
+    let dead = (fleet.leading() + 1) % 3;
     let name = format!("dc1-server-{dead}");
     let mut gone = fleet.servers.remove(dead);
     gone.kill();
@@ -275,8 +278,8 @@ fn a_session_keeps_its_ttl_over_a_change_of_leader_and_frees_its_lock_when_it_en
     assert_eq!(shown[0]["Node"], "dc1-client-0", "it is tied to the agent that was asked");
     assert_eq!(fleet.clients[0].put(&format!("/v1/kv/lock?acquire={id}"), "me").text(), "true");
 
-    let at = leader(&fleet.clients[0]);
-    let dead = fleet.servers.iter().position(|node| at.starts_with(&node.setup().address().to_string())).unwrap();
+    let dead = fleet.leading();
+    let at = leader(&fleet.servers[dead]);
     fleet.servers[dead].kill();
     let other = &fleet.servers[(dead + 1) % 3];
     eventually!(PATIENCE, !leader(other).is_empty() && leader(other) != at, "another one leads");

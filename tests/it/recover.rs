@@ -27,7 +27,7 @@ fn one_disk_of_three_begins_a_new_quorum_that_others_join_empty() {
     let mut fleet = Fleet::start("dc1", 3, 0);
     eventually!(PATIENCE, put(&fleet.servers[0], "first"), "there is a leader");
     for n in 0..200 {
-        assert!(put(&fleet.servers[n % 3], &format!("k/{n}")), "write {n}");
+        fleet.servers[n % 3].http().put_until_done(&format!("/v1/kv/k/{n}"), "v");
     }
     let mut left = fleet.servers.remove(0);
     fleet.servers.iter_mut().for_each(Node::kill);

@@ -44,22 +44,32 @@ pub(crate) struct LictorCluster {
     servers: Vec<Server>,
     binary: PathBuf,
     dir: PathBuf,
+    formed: Duration,
 }
 
 impl LictorCluster {
-    /// Starts all at the same moment, and waits until each answers.
+    /// Starts all at the same moment, and waits until each answers. They are told of each other with those in front that
+    /// are started last, so that nobody is there yet who is asked first.
     pub(crate) fn start(binary: &Path, dir: &Path) -> Result<Self> {
         fresh(dir)?;
         let ports: Vec<[SocketAddr; 5]> = free(5 * SERVERS)?.chunks(5).map(|five| five.try_into().expect("five each")).collect();
-        let mut cluster = LictorCluster { servers: Vec::new(), binary: binary.to_owned(), dir: dir.to_owned() };
+        let last_first: Vec<[SocketAddr; 5]> = ports.iter().rev().copied().collect();
+        let mut cluster = LictorCluster { servers: Vec::new(), binary: binary.to_owned(), dir: dir.to_owned(), formed: Duration::ZERO };
+        let began = Instant::now();
         for own in &ports {
-            let process = cluster.run(own, &ports)?;
+            let process = cluster.run(own, &last_first)?;
             cluster.servers.push(Server { process, ports: *own });
         }
         for at in 0..SERVERS {
             cluster.wait(at)?;
         }
+        cluster.formed = began.elapsed();
         Ok(cluster)
+    }
+
+    /// From the start of the first process until every server has answered a linearizable read.
+    pub(crate) fn formed(&self) -> Duration {
+        self.formed
     }
 
     fn run(&self, own: &[SocketAddr; 5], all: &[[SocketAddr; 5]]) -> Result<Process> {

@@ -1,6 +1,6 @@
 //! A cluster of real processes, each on an address of its own at the usual ports.
 
-use harness::{Node, Setup};
+use harness::{Node, PATIENCE, Setup, eventually};
 
 /// Servers and agents without a log.
 pub(crate) struct Fleet {
@@ -59,6 +59,17 @@ impl Fleet {
     /// Everybody, servers first.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.servers.iter().chain(&self.clients)
+    }
+
+    /// Where among the servers the leader is, as the first one of them that answers knows.
+    pub(crate) fn leading(&self) -> usize {
+        eventually!(
+            PATIENCE,
+            self.servers
+                .iter()
+                .find_map(|asked| self.servers.iter().position(|node| leader(asked) == format!("{}:8300", node.setup().address()))),
+            "a server leads"
+        )
     }
 
     /// Makes this datacenter and another one known to each other.

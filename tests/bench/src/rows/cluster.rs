@@ -12,7 +12,8 @@ use crate::load::{Load, Plan};
 use crate::report::{Beside, Row, Unit};
 use crate::requests::{Keys, Template};
 
-pub(super) const ROWS: [&str; 6] = ["three-puts-1", "three-puts-64", "three-puts-256", "three-gets", "three-kills-p50", "three-kills-p99"];
+pub(super) const ROWS: [&str; 7] =
+    ["three-form", "three-puts-1", "three-puts-64", "three-puts-256", "three-gets", "three-kills-p50", "three-kills-p99"];
 
 /// Turns that the two clusters take.
 const TURNS: u32 = 3;
@@ -20,10 +21,23 @@ const TURNS: u32 = 3;
 /// Size of each value.
 const VALUE: usize = 256;
 
+/// Clusters that are begun.
+const BEGINNINGS: usize = 10;
+
 /// Times that the leader is killed.
 const KILLS: usize = 50;
 
 pub(super) fn run(bench: &Bench, rows: &mut Vec<Row>) -> Result<()> {
+    if bench.wants("three-form") {
+        let dir = bench.dir.join("three");
+        let begun = (0..BEGINNINGS).map(|_| Ok(LictorCluster::start(&bench.binary, &dir)?.formed().as_secs_f64()));
+        let slowest = begun.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);
+        let work = "3 servers started until each answers, slowest of 10";
+        rows.push(Row::new("three-form", work, Unit::Seconds).wants(3.0, 1.0).reached(slowest));
+    }
+    if !ROWS[1..].iter().any(|row| bench.wants(row)) {
+        return Ok(());
+    }
     let mut ours = LictorCluster::start(&bench.binary, &bench.dir.join("three"))?;
     let theirs = if bench.alone { None } else { EtcdCluster::start(&bench.dir.join("three-etcd"))? };
     fill(bench, &ours, theirs.as_ref())?;
