@@ -111,13 +111,12 @@ fn is_unused(configured: Option<&Key>, kept: Option<&Keyring>) -> bool {
     configured.zip(kept).is_some_and(|(key, kept)| !kept.keys().contains(key))
 }
 
-/// Has this server belong to the cluster whose log it keeps, from now on and after every restart: it says so to its pools, and its data
-/// directory is of no use in another one.
+/// Has this server belong to the cluster whose log it keeps: it says so to its pools, from now on and, by its data directory, right from
+/// the start of its next life.
 pub(crate) fn belong(service: &Service, pools: Option<&Pools>, directory: Option<&mut DataDir>) -> anyhow::Result<()> {
     let tags = service.tags();
-    let cluster_id = tags.get(CLUSTER_TAG).cloned();
-    if let Some(directory) = directory {
-        directory.bind(&store::data_dir::Identity { cluster_id, ..Default::default() })?;
+    if let (Some(directory), Some(cluster)) = (directory, tags.get(CLUSTER_TAG)) {
+        directory.belongs_to(cluster)?;
     }
     for pool in pools.into_iter().flat_map(|pools| [Some(&pools.lan), pools.wan.as_ref()]).flatten() {
         pool.set_tags(tags.clone())?;

@@ -219,7 +219,8 @@ fn open_storage(config: &Config) -> anyhow::Result<(consensus::Storage, Ids)> {
     let ids = Ids {
         node_id: bound.node_id.unwrap_or_default(),
         raft_id: bound.raft_id.unwrap_or(raft_id),
-        cluster: bound.cluster_id,
+        // Without a log it belongs to none, whatever it did before.
+        cluster: bound.cluster_id.filter(|_| recovered.last.is_some() || recovered.purged.is_some()),
         directory: Some(directory),
     };
     Ok((consensus::Storage::Durable { log, recovered, state, arriving }, ids))

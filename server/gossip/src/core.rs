@@ -303,7 +303,9 @@ impl Core {
     pub(crate) fn merge(&mut self, now: Duration, state: State) {
         self.now = now;
         let me = self.me.id;
-        self.meet(state.bond.as_ref());
+        if let Some(bond) = &state.bond {
+            self.meet(bond);
+        }
         let stranger = self.is_stranger(&state);
         let mut news = state.probed;
         // Two that compare themselves agree on nearly all.

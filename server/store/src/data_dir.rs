@@ -112,6 +112,20 @@ impl DataDir {
         self.bind_as(identity, false)
     }
 
+    /// Notes the cluster that the log in it is of, durably. A directory whose log was thrown away may come to belong to another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn belongs_to(&mut self, cluster: &str) -> Result<(), Error> {
+        let bound = Identity { cluster_id: Some(cluster.to_owned()), ..self.identity.clone() };
+        if bound != self.identity {
+            write_about(&self.root, &bound)?;
+            self.identity = bound;
+        }
+        Ok(())
+    }
+
     fn bind_as(&mut self, wanted: &Identity, new: bool) -> Result<(), Error> {
         let bound = Identity {
             node_id: self.one("node id", &self.identity.node_id, &wanted.node_id)?,

@@ -5,9 +5,15 @@
 //! meets; and two that go by different values do not compare what they know. A member that gets its value only
 //! later, beside others that go by another one, stays where it is and is compared with no more.
 
+use std::time::Duration;
+
 use super::Core;
-use crate::member::{Record, Status};
+use crate::member::{Entry, Record, Status};
 use crate::wire::State;
+
+/// How long after the last one who had a value has failed those who have none go by it. Then whoever is alive counts: the
+/// servers may have been replaced by others.
+pub(super) const KEPT: Duration = Duration::from_secs(120);
 
 impl Core {
     /// Members have the tag `name` in common from now on.
@@ -28,14 +34,14 @@ impl Core {
             return Some(own);
         }
         let others = || self.entries.values().filter(|entry| !is_gone(&entry.record));
-        // As long as somebody may come back who has it, the first value counts.
+        // As long as somebody is there who has it, or may be back in a moment, the first value counts.
+        let lasts = |entry: &&Entry| is_living(entry.status) || entry.status == Status::Failed && self.now - entry.since < KEPT;
         if let Some(met) = &self.bond.1
-            && others().any(|entry| entry.status != Status::Left && of(&entry.record).as_ref() == Some(met))
+            && others().filter(lasts).any(|entry| of(&entry.record).as_ref() == Some(met))
         {
             return Some(met.clone());
         }
-        let living = |status: Status| matches!(status, Status::Alive | Status::Leaving);
-        others().filter(|entry| living(entry.status)).find_map(|entry| of(&entry.record))
+        others().filter(|entry| is_living(entry.status)).find_map(|entry| of(&entry.record))
     }
 
     /// The tag that all have in common, and the value that this member goes by.
@@ -46,9 +52,9 @@ impl Core {
     /// Why what the member that sent `state` knows is none of this pool's business.
     pub(crate) fn refuse_stranger(&self, state: &State) -> Option<String> {
         let (name, there) = (self.bond.0?, state.bond.as_ref()?);
-        // What only this member had, in an earlier life, is no reason either.
+        // What only this member had, in an earlier life, is no reason either, nor is what nobody has any more.
         let mine = |record: &Record| record.name == self.me.name || record.id.address == self.me.id.address;
-        let theirs = state.members.iter().filter(|(_, status, _)| *status != Status::Left).map(|(record, ..)| record);
+        let theirs = state.members.iter().filter(|(_, status, _)| is_living(*status)).map(|(record, ..)| record);
         if !theirs.chain([&state.from]).any(|record| !mine(record) && record.tags.get(name) == Some(there)) {
             return None;
         }
@@ -63,9 +69,13 @@ impl Core {
     }
 
     /// A member that has no value of its own goes by that of whom it meets first.
-    pub(super) fn meet(&mut self, there: Option<&String>) {
+    pub(super) fn meet(&mut self, there: &str) {
         if self.bond.0.is_some() && self.bond().is_none() {
-            self.bond.1 = there.cloned();
+            self.bond.1 = Some(there.to_owned());
         }
     }
+}
+
+fn is_living(status: Status) -> bool {
+    matches!(status, Status::Alive | Status::Leaving)
 }

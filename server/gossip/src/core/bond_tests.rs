@@ -64,6 +64,24 @@ fn the_only_server_may_begin_anew() {
 }
 
 #[test]
+fn servers_that_are_gone_bind_nobody_for_long() {
+    let (mut server, mut client) = (core(1, "a"), core(2, ""));
+    join(&mut client, &mut server);
+    let down = foca::Member::down(server.state(false).from.id);
+    let mut other = core(3, "");
+    join(&mut other, &mut client);
+    client.merge(NOW, crate::wire::State { probed: vec![down], ..other.state(false) });
+    let shown = client.members().into_iter().find(|member| member.name == "m1").map(|member| member.status);
+    assert_eq!(shown, Some(crate::Status::Failed));
+    let mut new = core(7, "b");
+    assert!(join(&mut new, &mut client).is_some(), "it may be back in a moment");
+    client.tick(super::bond::KEPT);
+    assert_eq!(client.refuse(&new.state(true)), None, "its servers were replaced");
+    client.merge(super::bond::KEPT, new.state(true));
+    assert_eq!(client.bond().as_deref(), Some("b"));
+}
+
+#[test]
 fn who_has_no_value_goes_by_the_first_that_it_meets() {
     let (mut server, mut client) = (core(1, "b"), core(2, ""));
     join(&mut client, &mut server);

@@ -58,8 +58,10 @@ impl Core {
                 return;
             }
         };
-        if let (Some(bond), true) = (self.bond.0, status == Status::Alive) {
-            self.meet(record.tags.get(bond));
+        if status == Status::Alive
+            && let Some(bond) = self.bond.0.and_then(|name| record.tags.get(name))
+        {
+            self.meet(bond);
         }
         let name = record.name.clone();
         let since = self.entries.get(&name).filter(|entry| entry.status == status).map_or(self.now, |entry| entry.since);
