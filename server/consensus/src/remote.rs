@@ -100,11 +100,12 @@ impl Remote {
         Ok(Some(refused))
     }
 
-    /// Does here what the servers have done. Its indexes are this view's own: they only grow.
+    /// Does here what the servers have done. Indexes that come of it are this view's own, behind all that were read.
     fn accepted(&self, command: &Command) {
         self.latest.rcu(|tables| {
             let mut tables = Tables::clone(tables);
-            let index = LogIndex(tables.applied().0 + 1);
+            let read = tables.nodes().map(|view| view.index).max().unwrap_or_default();
+            let index = LogIndex(tables.applied().max(read).0 + 1);
             if let Outcome::Refused(refusal) = state::apply(&mut tables, index, command, &mut Effects::default()) {
                 tracing::debug!(%refusal, "what a server has accepted does not fit to what was read of this node; it is read again in time");
             }

@@ -264,17 +264,17 @@ fn follow(raft: &Raft, log_store: LogStore, cause: RootCause) -> (watch::Receive
     let mut server = raft.server_metrics();
     let all = raft.metrics();
     tokio::spawn(async move {
-        let mut role = ServerState::Learner;
+        let mut role = (ServerState::Learner, 0);
         let mut since = Instant::now();
         let mut silent = false;
         loop {
-            let (current, state) = {
+            let (current, state, term) = {
                 let metrics = server.borrow_and_update();
-                (metrics.current_leader, metrics.state)
+                (metrics.current_leader, metrics.state, metrics.vote.leader_id.term)
             };
             let leads = state == ServerState::Leader;
-            match std::mem::replace(&mut role, state) {
-                before if before == state => {}
+            match std::mem::replace(&mut role, (state, term)) {
+                before if before == (state, term) => {}
                 _ if leads => {
                     counter!("consul_raft_state_leader").increment(1);
                     since = Instant::now();

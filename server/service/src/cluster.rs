@@ -207,6 +207,17 @@ impl Service {
         let voters: Vec<u64> = peers.iter().filter(|peer| peer.voter).map(|peer| peer.id).collect();
         let alive = self.living_servers();
         let is_alive = |id: u64| alive.as_ref().is_none_or(|alive| alive.contains(&id));
+        let living = voters.iter().filter(|id| is_alive(**id)).count();
+        if living <= voters.len() / 2 {
+            return Err(Error::new(
+                Reason::NoLeader,
+                format!(
+                    "of {} voters {living} are alive: without a majority nothing can be committed, and nobody be taken out; start others, or \
+                     make a new quorum with `lictor recover`",
+                    voters.len()
+                ),
+            ));
+        }
         if peer.voter && !crate::leader::survives(&voters, is_alive, peer.id) {
             let left = voters.iter().filter(|id| **id != peer.id);
             let dead: Vec<&str> =

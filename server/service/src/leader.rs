@@ -32,7 +32,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(60);
 
 /// How often a server is looked at that waits for its vote.
-const LEARNER_LOOK: Duration = Duration::from_millis(200);
+const LEARNER_LOOK: Duration = Duration::from_millis(500);
 
 /// A node that the pool does not know is taken out of the catalog, and a server out of the quorum, after this long: a leader that has
 /// just been started may know less than there is.
@@ -178,7 +178,7 @@ impl Duty<'_> {
         for _ in 0..32 {
             let wanted = consensus.tables().autopilot().value;
             let peers = consensus.status().peers;
-            let Learners { close, stable, all } = learners(&mut self.well_since, consensus, &servers, &wanted);
+            let Learners { close, stable, waits } = learners(&mut self.well_since, consensus, &servers, &wanted);
             let absent = peers.iter().map(|peer| peer.id).filter(|id| !present.contains(id));
             let forgotten = absent.filter(|id| long || self.seen.contains(id)).collect();
             let skipped = refused.keys().copied().collect();
@@ -194,7 +194,7 @@ impl Duty<'_> {
             let Some(step) = servers::next(&peers, &servers, &rules) else {
                 let again = (!refused.is_empty()).then_some(RETRY);
                 self.tell(refused);
-                return Ok(again.or((!all.is_empty()).then_some(LEARNER_LOOK)));
+                return Ok(again.or(waits.then_some(LEARNER_LOOK)));
             };
             let (id, told) = (step.server(), format!("{step:?}"));
             if let Err(why) = servers::take(consensus, step, datacenter).await {
@@ -217,8 +217,8 @@ impl Duty<'_> {
 
 /// The servers without a vote.
 struct Learners {
-    /// All of them.
-    all: BTreeSet<u64>,
+    /// Whether one of them is alive, and may get a vote.
+    waits: bool,
     /// Those that are alive and have nearly the whole log.
     close: BTreeSet<u64>,
     /// Those for which that is true for so long that they get a vote.
@@ -240,5 +240,5 @@ fn learners(well_since: &mut BTreeMap<u64, Instant>, consensus: &Consensus, serv
     }
     let long = Duration::from_millis(wanted.server_stabilization_ms);
     let stable = well_since.iter().filter(|(_, since)| since.elapsed() >= long).map(|(id, _)| *id).collect();
-    Learners { all, close, stable }
+    Learners { waits: all.into_iter().any(alive), close, stable }
 }
