@@ -71,30 +71,34 @@ async fn what_only_the_leader_can_do_works_by_way_of_any_server() {
     assert_ne!(by_way_of.get("/v1/status/leader").text(), before);
     let unknown = fleet.clients[0].cli(&["operator", "raft", "remove-peer", "-id=1"]).exited(1);
     assert!(unknown.stderr.contains("no server of the quorum is `1`"), "{}", unknown.stderr);
-    let told = fleet.clients[0].http().send("POST", "/v1/operator/raft/transfer-leader", &[], b"").expect(200).json();
-    assert_eq!(told["Success"], true);
-    eventually!(PATIENCE, by_way_of.get("/v1/status/leader").text() != format!("\"{}\"", next.address), "another one leads");
+    let hand_over = || fleet.clients[0].http().send("POST", "/v1/operator/raft/transfer-leader", &[], b"");
+    let told = eventually!(PATIENCE, Some(hand_over()).filter(|told| told.status == 200), "the server that is asked knows who leads");
+    assert_eq!(told.json()["Success"], true);
+    let another = |leader: &str| leader.len() > 2 && leader != format!("\"{}\"", next.address);
+    eventually!(PATIENCE, another(&by_way_of.get("/v1/status/leader").text()), "another one leads");
 }
 
 #[test]
 fn who_is_in_the_quorum_is_told_with_how_far_each_has_come_and_the_dead_can_be_taken_out() {
     let mut fleet = Fleet::start("dc1", 4, 1);
     let configuration = |node: &Node| node.get("/v1/operator/raft/configuration");
-    let known = |node: &Node| {
-        let servers = configuration(node).expect(200).json()["Servers"].as_array().cloned().unwrap_or_default();
-        servers.iter().filter(|server| server["LastIndex"].as_u64() > Some(0)).count()
+    // Nothing while there is no leader.
+    let servers = |node: &Node| {
+        let answer = Some(configuration(node)).filter(|answer| answer.status == 200);
+        answer.and_then(|answer| answer.json()["Servers"].as_array().cloned()).unwrap_or_default()
     };
+    let known = |node: &Node| servers(node).iter().filter(|server| server["LastIndex"].as_u64() > Some(0)).count();
     for node in fleet.nodes() {
         eventually!(PATIENCE, known(node) == 4, "how far each has come: {}", configuration(node).text());
-        let listed = node.cli(&["operator", "raft", "list-peers"]).success().stdout;
+        let listed = || node.cli(&["operator", "raft", "list-peers"]).stdout;
+        let trailing = |listed: &str| listed.lines().filter(|line| line.ends_with("commits") || line.ends_with("commit")).count();
+        let listed = eventually!(PATIENCE, Some(listed()).filter(|listed| trailing(listed) == 3), "{}", listed());
         assert!(listed.lines().next().unwrap().ends_with("RaftProtocol  Commit Index  Trails Leader By"), "{listed}");
-        assert!(listed.lines().filter(|line| line.ends_with("commits") || line.ends_with("commit")).count() == 3, "{listed}");
     }
     for (count, by_id) in [(3, true), (2, false)] {
         let (client, at) = (&fleet.clients[0], follower(&fleet));
         let address = format!("{}:8300", fleet.servers[at].setup().address());
-        let servers = configuration(client).expect(200).json()["Servers"].as_array().cloned().unwrap_or_default();
-        let row = servers.into_iter().find(|server| server["Address"] == *address).unwrap();
+        let row = eventually!(PATIENCE, servers(client).into_iter().find(|server| server["Address"] == *address), "it is one of them");
         let (id, name) = (row["ID"].as_str().unwrap(), row["Node"].as_str().unwrap());
         let mut dead = fleet.servers.remove(at);
         dead.kill();
@@ -107,8 +111,7 @@ fn who_is_in_the_quorum_is_told_with_how_far_each_has_come_and_the_dead_can_be_t
             }
             false => drop(client.delete(&format!("/v1/operator/raft/peer?address={address}")).expect(200)),
         }
-        let left = || configuration(client).json()["Servers"].as_array().unwrap().len();
-        eventually!(PATIENCE, left() == count, "{}", configuration(client).text());
+        eventually!(PATIENCE, servers(client).len() == count, "{}", configuration(client).text());
         let again = client.delete(&format!("/v1/operator/raft/peer?address={address}"));
         assert!(again.status == 500 && again.text().contains("server of the quorum is `"), "{}", again.text());
     }

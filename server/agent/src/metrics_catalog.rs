@@ -69,7 +69,7 @@ pub(crate) const CATALOG: &[Series] = &[
     series(Gauge, "consul_server_isLeader", "1 on the leader, 0 elsewhere"),
     // requests carried elsewhere
     series(Counter, "consul_forward_requests", "Requests carried to another server"),
-    series(Counter, "consul_forward_failures", "Requests that no server answered"),
+    series(Counter, "consul_forward_failures", "Requests that none of the servers known answered"),
     // gossip
     series(Counter, "consul_gossip_datagrams_sent", "Datagrams sent"),
     series(Counter, "consul_gossip_datagrams_received", "Datagrams received"),

@@ -81,7 +81,7 @@ pub fn bind_error(face: Face, address: SocketAddr, error: io::Error) -> anyhow::
 
 /// Files and sockets that ten thousand agents need of one server. Not more, even where more is allowed: a program that
 /// is run may look at each that it could have.
-const OPEN_FILES: u64 = 65_536;
+pub const OPEN_FILES: u64 = 65_536;
 
 /// Lets this process have as many files and sockets open as it needs, as far as the system allows: by default that
 /// is a thousand. Returns how many it may have.

@@ -43,7 +43,8 @@ const STREAM_WINDOW: u32 = 256 << 10;
 /// The same for the whole connection: room for every answer, so that it holds none of them up.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * REQUESTS as u32;
 
-/// Connections to one server: they bound what is under way to it, and the memory for what is unread.
+/// Connections to one server: they bound what is under way to it, and the memory for what is unread to a gigabyte, if
+/// thousands of programs ask for much and read nothing.
 pub(crate) const CONNECTIONS: usize = 8;
 
 /// A connection is closed that carried nothing for so long: another server was chosen meanwhile.

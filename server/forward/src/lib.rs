@@ -103,6 +103,8 @@ struct Shared {
     servers: Servers,
     connections: Connections,
     choice: Choice,
+    /// Counts how often the own pool has changed, and whether it had a server then.
+    populated: Mutex<(Box<dyn Fn() -> u64 + Send>, Option<(u64, bool)>)>,
     /// Whether there are other datacenters, and when that was looked up.
     federated: Mutex<Option<(bool, Instant)>>,
     /// Where servers live, and when that was looked up.
@@ -119,19 +121,34 @@ impl Forward {
     /// Carries to the servers that `lan` and, on servers, `wan` know. `datacenter` is the own one. A server in it that holds
     /// another cluster's data is none of its servers.
     pub fn new(datacenter: &str, network: net::Network, lan: gossip::Pool, wan: Option<gossip::Pool>) -> Self {
+        let changes = lan.changes();
         let lan = move || lan.members().into_iter().filter(lan.kinship()).collect();
-        Forward::to(Servers::new(datacenter, lan, wan.map(|wan| move || wan.members())), network)
+        let servers = Servers::new(datacenter, lan, wan.map(|wan| move || wan.members()));
+        Forward::to(servers, move || *changes.borrow(), network)
     }
 
-    fn to(servers: Servers, network: net::Network) -> Self {
+    /// `changes` is another number whenever the own pool has changed.
+    fn to(servers: Servers, changes: impl Fn() -> u64 + Send + 'static, network: net::Network) -> Self {
+        let populated = Mutex::new((Box::new(changes) as Box<dyn Fn() -> u64 + Send>, None));
         let connections = Connections::new(network);
         let choice = Choice::default();
-        Forward { shared: Arc::new(Shared { servers, connections, choice, federated: Mutex::default(), hosts: Mutex::default() }) }
+        Forward {
+            shared: Arc::new(Shared { servers, connections, choice, populated, federated: Mutex::default(), hosts: Mutex::default() }),
+        }
     }
 
-    /// Whether a server of the own datacenter is known.
+    /// Whether a server of the own datacenter is known. Costs next to nothing while the pool stays as it is.
     pub fn has_servers(&self) -> bool {
-        !self.shared.servers.of(&self.shared.servers.datacenter).is_empty()
+        let (changes, known) = &mut *self.shared.populated.lock();
+        let now = changes();
+        match *known {
+            Some((then, populated)) if then == now => populated,
+            _ => {
+                let populated = !self.shared.servers.of(&self.shared.servers.datacenter).is_empty();
+                *known = Some((now, populated));
+                populated
+            }
+        }
     }
 
     /// Whether there are other datacenters, as of a moment ago.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use bytes::Bytes;
 use forward::{Error, Forward, How, To};
@@ -78,7 +78,9 @@ pub(crate) async fn carry(
         Place::Here | Place::Server(None) => (To::Server, None),
         Place::Server(Some(name)) => (To::Server, Some(name)),
     };
-    let how = How { patience, again: reads.then(Bytes::new), datacenter: datacenter.cloned() };
+    // A body would have to be kept for it, and reads have none as a rule.
+    let again = (reads && body.is_end_stream()).then(Bytes::new);
+    let how = How { patience, again, datacenter: datacenter.cloned() };
     match forward.carry(to, Request::from_parts(parts, body.map_err(Into::into).boxed_unsync()), how).await {
         Ok(answer) => {
             let (mut parts, body) = answer.into_parts();

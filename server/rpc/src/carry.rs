@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::elsewhere::Places;
-use crate::status::status;
+use crate::status::{because, status};
 
 pub(crate) type Call = http::Request<AxumBody>;
 pub(crate) type Answer = http::Response<AxumBody>;
@@ -95,7 +95,7 @@ fn refused(error: &forward::Error, asked: Option<&str>, reads: bool) -> Status {
         error if error.is_in_doubt() && !reads => {
             let values = HashMap::from([("datacenter".to_owned(), datacenter.to_owned())]);
             let details = ErrorDetails::with_error_info(ErrorReason::OutcomeUnknown.code(), proto::ERROR_DOMAIN, values);
-            Status::with_error_details(Code::Unavailable, text, details)
+            because(ErrorReason::OutcomeUnknown.code(), Status::with_error_details(Code::Unavailable, text, details))
         }
         _ => status(Error::new(Reason::DatacenterUnreachable, text).with("datacenter", datacenter)),
     }

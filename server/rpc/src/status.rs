@@ -27,7 +27,7 @@ pub(crate) fn status(error: Error) -> Status {
 }
 
 /// Puts the reason beside a status as HTTP has it, for whoever carries it without knowing the contract.
-fn because(reason: &'static str, mut status: Status) -> Status {
+pub(crate) fn because(reason: &'static str, mut status: Status) -> Status {
     status.metadata_mut().insert(forward::REASON.as_str(), MetadataValue::from_static(reason));
     status
 }

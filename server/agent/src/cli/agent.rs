@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::cli::output::print_line;
 use crate::config::{AgentFlags, Config};
 use crate::shutdown::Shutdown;
-use crate::start::{PidFile, raise_open_files};
+use crate::start::{OPEN_FILES, PidFile, raise_open_files};
 use crate::telemetry::{self, Metrics};
 use crate::wiring;
 
@@ -50,8 +50,15 @@ pub(crate) fn run(flags: &AgentFlags, warnings: &[String]) -> anyhow::Result<Exi
     let config = Config::load(flags)?;
     let log = telemetry::start_log(&config.log)?;
     warnings.iter().chain(&config.warnings).for_each(|warning| tracing::warn!("{warning}"));
-    if let Err(error) = raise_open_files() {
-        tracing::warn!(%error, "the limit of open files stays as it is; many connections may not fit");
+    match raise_open_files() {
+        Ok(limit) if config.server && limit < OPEN_FILES => {
+            tracing::warn!(
+                limit,
+                "so many files and sockets may be open, where a server of ten thousand agents needs {OPEN_FILES}; raise the hard limit (`ulimit -Hn`, `LimitNOFILE=`) for a large cluster"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is; many connections may not fit"),
     }
     let metrics = Metrics::install()?;
     let _pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;

@@ -30,8 +30,9 @@ async fn text(response: Response<Answer>) -> Bytes {
 #[tokio::test(start_paused = true)]
 async fn whoever_does_not_read_an_answer_is_in_nobodys_way() {
     let world = World::default();
-    let server = world.server(|request| match request.uri().path() {
-        "/large" => ready(Response::new(full(Bytes::from(vec![7; 2 << 20])))).boxed(),
+    let large = Bytes::from(vec![7; 2 << 20]);
+    let server = world.server(move |request| match request.uri().path() {
+        "/large" => ready(Response::new(full(large.clone()))).boxed(),
         _ => says("small"),
     });
     let connections = Connections::new(world.network());

@@ -88,7 +88,7 @@ impl World {
     pub(super) fn forward(&self, first: &Machine) -> Forward {
         let machines = self.machines.clone();
         let lan = move || machines.lock().keys().map(|address| member(address.parse().unwrap())).collect();
-        let forward = Forward::to(Servers::new("dc1", lan, None::<fn() -> Vec<Member>>), self.network());
+        let forward = Forward::to(Servers::new("dc1", lan, None::<fn() -> Vec<Member>>), || 0, self.network());
         forward.shared.choice.keep("dc1", &first.address);
         forward
     }
