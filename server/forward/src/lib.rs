@@ -103,8 +103,10 @@ struct Shared {
     servers: Servers,
     connections: Connections,
     choice: Choice,
-    /// Counts how often the own pool has changed, and whether it had a server then.
-    populated: Mutex<(Box<dyn Fn() -> u64 + Send>, Option<(u64, bool)>)>,
+    /// Counts how often the own pool has changed.
+    changes: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Whether it had a server when it had changed so often, and when that was looked up.
+    populated: Mutex<Option<(u64, bool, Instant)>>,
     /// Whether there are other datacenters, and when that was looked up.
     federated: Mutex<Option<(bool, Instant)>>,
     /// Where servers live, and when that was looked up.
@@ -128,24 +130,31 @@ impl Forward {
     }
 
     /// `changes` is another number whenever the own pool has changed.
-    fn to(servers: Servers, changes: impl Fn() -> u64 + Send + 'static, network: net::Network) -> Self {
-        let populated = Mutex::new((Box::new(changes) as Box<dyn Fn() -> u64 + Send>, None));
+    fn to(servers: Servers, changes: impl Fn() -> u64 + Send + Sync + 'static, network: net::Network) -> Self {
         let connections = Connections::new(network);
         let choice = Choice::default();
         Forward {
-            shared: Arc::new(Shared { servers, connections, choice, populated, federated: Mutex::default(), hosts: Mutex::default() }),
+            shared: Arc::new(Shared {
+                servers,
+                connections,
+                choice,
+                changes: Box::new(changes),
+                populated: Mutex::default(),
+                federated: Mutex::default(),
+                hosts: Mutex::default(),
+            }),
         }
     }
 
     /// Whether a server of the own datacenter is known. Costs next to nothing while the pool stays as it is.
     pub fn has_servers(&self) -> bool {
-        let (changes, known) = &mut *self.shared.populated.lock();
-        let now = changes();
+        let mut known = self.shared.populated.lock();
+        let now = (self.shared.changes)();
         match *known {
-            Some((then, populated)) if then == now => populated,
+            Some((then, populated, at)) if then == now && at.elapsed() < LOOK => populated,
             _ => {
                 let populated = !self.shared.servers.of(&self.shared.servers.datacenter).is_empty();
-                *known = Some((now, populated));
+                *known = Some((now, populated, Instant::now()));
                 populated
             }
         }
