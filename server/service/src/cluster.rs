@@ -90,8 +90,7 @@ impl Service {
 
     /// How many servers of this datacenter are alive, as far as this agent knows.
     pub fn known_servers(&self) -> usize {
-        let Ok(lan) = self.pool(PoolKind::Lan) else { return self.identity().server.into() };
-        let servers = crate::leader::described(&lan.members(), &self.identity().datacenter);
+        let Some(servers) = self.servers() else { return self.identity().server.into() };
         servers.iter().filter(|server| server.status == Status::Alive).count()
     }
 
@@ -205,14 +204,15 @@ impl Service {
             Error::new(Reason::UnknownNode, format!("no server of the quorum is `{asked}`; list them with `operator raft list-peers`"))
         })?;
         let voters: Vec<u64> = peers.iter().filter(|peer| peer.voter).map(|peer| peer.id).collect();
-        let alive = self.living_servers();
-        let is_alive = |id: u64| alive.as_ref().is_none_or(|alive| alive.contains(&id));
-        let living = voters.iter().filter(|id| is_alive(**id)).count();
-        if living <= voters.len() / 2 {
+        let servers = self.servers();
+        let living = |status: Status| matches!(status, Status::Alive | Status::Leaving);
+        let is_alive = |id: u64| servers.as_ref().is_none_or(|all| all.iter().any(|server| server.id == id && living(server.status)));
+        let left_alive = voters.iter().filter(|id| is_alive(**id)).count();
+        if left_alive <= voters.len() / 2 {
             return Err(Error::new(
                 Reason::NoLeader,
                 format!(
-                    "of {} voters {living} are alive: without a majority nothing can be committed, and nobody be taken out; start others, or \
+                    "of {} voters {left_alive} are alive: without a majority nothing can be committed, and nobody be taken out; start others, or \
                      make a new quorum with `lictor recover`",
                     voters.len()
                 ),
@@ -236,12 +236,10 @@ impl Service {
         Ok(self.consensus().remove_server(peer.id).await?)
     }
 
-    /// The numbers of the servers that are alive, as the pool has it; `None` without a pool.
-    fn living_servers(&self) -> Option<Vec<u64>> {
+    /// The servers of this datacenter, as the pool has them; `None` without a pool.
+    fn servers(&self) -> Option<Vec<crate::leader::Described>> {
         let pools = self.pools()?;
-        let servers = crate::leader::described(&pools.lan.members(), &self.identity().datacenter);
-        let living = |server: &crate::leader::Described| matches!(server.status, Status::Alive | Status::Leaving);
-        Some(servers.iter().filter(|server| living(server)).map(|server| server.id).collect())
+        Some(crate::leader::described(&pools.lan.members(), &self.identity().datacenter))
     }
 
     /// Hands leadership to a server, or to any that is alive. Only the leader can. Answers the new
@@ -258,10 +256,9 @@ impl Service {
         }
         let others: Vec<u64> =
             self.peers().into_iter().filter(|peer| peer.voter && peer.id != consensus.id()).map(|peer| peer.id).collect();
-        let alive: Vec<u64> = match self.pools() {
+        let alive: Vec<u64> = match self.servers() {
             None => others.clone(),
-            Some(pools) => {
-                let servers = crate::leader::described(&pools.lan.members(), &self.identity().datacenter);
+            Some(servers) => {
                 let living = servers.into_iter().filter(|server| server.status == Status::Alive).map(|server| server.id);
                 living.filter(|id| others.contains(id)).collect()
             }
