@@ -68,20 +68,13 @@ pub async fn run(service: Service, least: usize, stop: CancellationToken) {
 
 /// Never returns.
 async fn lead(service: &Service, least: usize) {
-    let Some(lan) = service.pools().map(|pools| pools.lan.clone()) else {
-        while let Err(error) = register_itself(service).await {
-            tracing::warn!("{error}");
-            sleep(RETRY).await;
-        }
-        return std::future::pending().await;
-    };
+    let Some(lan) = service.pools().map(|pools| pools.lan.clone()) else { return std::future::pending().await };
     let mut changes = lan.changes();
     let mut restores = service.hub().follow_resets();
     let mut duty = Duty {
         service,
         least,
         begun: Instant::now(),
-        registered: false,
         known: BTreeSet::new(),
         seen: BTreeSet::new(),
         refused: BTreeMap::new(),
@@ -106,17 +99,10 @@ async fn lead(service: &Service, least: usize) {
     }
 }
 
-async fn register_itself(service: &Service) -> Result<(), String> {
-    let registered = reconcile_self(service.consensus(), service.identity(), &service.agent().node()).await;
-    registered.map_err(|error| format!("this server is not in its own catalog yet: {error}"))
-}
-
 struct Duty<'s> {
     service: &'s Service,
     least: usize,
     begun: Instant,
-    /// This server is in its own catalog.
-    registered: bool,
     /// Members that this leader has seen.
     known: BTreeSet<String>,
     /// Servers that it has seen in the pool.
@@ -131,12 +117,8 @@ impl Duty<'_> {
     /// Brings the catalog and the quorum in line with the pool. Answers when to look again, if that is
     /// soon.
     async fn round(&mut self, all: &[gossip::Member]) -> Result<Option<Duration>, String> {
-        // Whatever keeps this server out of its catalog keeps no other from what is due to it.
-        let own = if self.registered { Ok(()) } else { register_itself(self.service).await };
-        self.registered = own.is_ok();
         let unknown = self.catalog(all).await.map_err(|error| error.to_string())?;
         let quorum = self.quorum(all).await?;
-        own?;
         Ok(unknown.into_iter().chain(quorum).min())
     }
 

@@ -16,7 +16,7 @@ use crate::leader::members::give_way;
 /// service `consul` at the port of the servers' own protocol.
 ///
 /// Writes nothing where the catalog says so already. Safe to repeat; to be called when this server
-/// becomes the leader. Errors: those of a write.
+/// starts; the leader does the same for all members. Errors: those of a write.
 pub async fn reconcile_self(consensus: &Consensus, identity: &Identity, node: &NodeInput) -> Result<(), Error> {
     let registration = Operation::Register(Box::new(self_registration(identity, node)));
     // Whatever it was called before.
